@@ -1,0 +1,1 @@
+"""The append-only ledger: events, job states, the chained log and the board."""

@@ -1,0 +1,49 @@
+"""One distribution, ``modelrunner``; tool settings live in pyproject.toml.
+
+Ranges stand here, exact versions with hashes in the lock files that
+``make lock`` writes.
+"""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="modelrunner",
+    version="0.1.0",
+    description="Share a model: one program, a folder, and SSH.",
+    python_requires=">=3.11",
+    packages=find_packages(
+        include=[
+            name + suffix
+            for name in ("primary", "ledger", "spool", "engine", "web", "client", "deploy")
+            for suffix in ("", ".*")
+        ]
+    ),
+    py_modules=["modelrunner", "worker_agent"],
+    package_data={"web": ["views/*.html", "static/*"]},
+    install_requires=[
+        "bottle>=0.13,<0.14",
+        "waitress>=3.0,<4",
+        "multipart>=2.0,<3",
+        "watchdog>=6,<8",
+        "msgspec>=0.20,<1",
+        "psutil>=6,<8",
+        "click>=8.1,<9",
+        "rich>=13.7,<16",
+    ],
+    extras_require={
+        "dev": [
+            "pytest>=9,<10",
+            "pytest-timeout>=2.3,<3",
+            "hypothesis>=6.100,<7",
+            "ruff>=0.17,<0.18",
+            "mypy>=2.4,<3",
+            "types-psutil",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "modelrunner = modelrunner:main",
+            "modelrunner-worker = worker_agent:main",
+        ]
+    },
+)

@@ -1,0 +1,1 @@
+"""The directory tree through which primary and workers meet."""
