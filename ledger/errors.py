@@ -34,3 +34,11 @@ class LedgerFull(LedgerError):
 
 class LedgerStopped(LedgerError):
     """A sync failed: what is on disk is unknown, and this process must end."""
+
+
+class BadEvent(LedgerError):
+    """The event could not be read back once written. A bug of ours: nothing was kept."""
+
+
+class NoSuchRecord(LedgerError):
+    """No record has that sequence number (yet)."""

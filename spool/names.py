@@ -90,6 +90,14 @@ def parse_key(text: str) -> tuple[str, int] | None:
     return (m["job"], int(m["attempt"])) if m else None
 
 
+def split_key(text: str) -> tuple[str, int]:
+    """(job, attempt) of a key that we made ourselves; raises BadName for anything else."""
+    parsed = parse_key(text)
+    if parsed is None:
+        raise BadName(f"{text!r}: expected <job>.<attempt>")
+    return parsed
+
+
 def parse_ticket(text: str) -> Ticket | None:
     m = _TICKET_RE.match(text)
     return Ticket(int(m["seq"]), int(m["attempt"]), m["job"], m["sha"]) if m else None
@@ -121,6 +129,11 @@ def plain(text: str, what: str) -> str:
             f"{what} {text!r}: expected 1 to 64 of a-z 0-9 _ . - that begin with a letter or digit"
         )
     return text
+
+
+def is_plain(text: str) -> bool:
+    """Whether ``text`` can name a model or a worker."""
+    return bool(_PLAIN.match(text))
 
 
 # --- where things lie, relative to the spool's root -------------------------------

@@ -1,0 +1,295 @@
+"""The client's commands under ``modelrunner``.
+
+Exit codes: 0 all well, 1 the job failed or was killed (or ``doctor`` found
+something), 2 wrong use, 3 the server is not reachable or refused.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec
+
+import click
+
+from client.api import DEFAULT_SERVER, KEY_VARIABLE, SERVER_VARIABLE, Client, ClientError
+
+P = ParamSpec("P")
+
+FAILED, REFUSED = 1, 3
+STATES = ("CREATED", "QUEUED", "RUNNING", "PROCESSED", "COMPLETE", "FAILED", "KILLED")
+
+
+def connected(command: Callable[P, None]) -> Callable[..., None]:
+    """Adds --server and --key, hands the command a Client, and ends it on a refusal."""
+
+    @click.option(
+        "--server",
+        envvar=SERVER_VARIABLE,
+        metavar="URL",
+        help=f"The primary's address.  [env: {SERVER_VARIABLE}; default: {DEFAULT_SERVER}]",
+    )
+    @click.option(
+        "--key", envvar=KEY_VARIABLE, metavar="KEY", help=f"The admin key.  [env: {KEY_VARIABLE}]"
+    )
+    @wraps(command)
+    def run(server: str | None, key: str | None, *args: P.args, **named: P.kwargs) -> None:
+        try:
+            named["client"] = Client(server, key)
+            command(*args, **named)
+        except ClientError as e:
+            _end(str(e), REFUSED)
+        except BrokenPipeError:  # whoever read our output has gone
+            sys.stderr.close()
+            sys.exit(0)
+        except OSError as e:
+            _end(f"{e.filename}: {e.strerror}" if e.filename else str(e), REFUSED)
+
+    return run
+
+
+as_json = click.option("--json", "raw", is_flag=True, help="Print JSON, for scripts.")
+
+
+@click.command()
+@click.option("--model", required=True, help="The model to run.")
+@click.option("--name", help="The job's name; without it, the file's.")
+@click.option("--wait", is_flag=True, help="Follow the log; exit with the job's result.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Wait, then put the log and the output into DIR.",
+)
+@click.argument("source", metavar="ZIP|URL")
+@connected
+def submit(
+    client: Client, model: str, name: str | None, wait: bool, output: Path | None, source: str
+) -> None:
+    """Submit a zip, or the address of one, to run a model on it."""
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+    try:
+        with _bar("Sending") as show:
+            job = client.submit(model, source, name=name, on_progress=show)
+    except OSError as e:
+        raise click.UsageError(f"{source}: {e.strerror or e}") from None
+    id = job["uuid"]
+    # alone on stdout, so that id=$(modelrunner submit ...) works
+    click.echo(id)
+    if not wait and output is None:
+        return
+    job = client.wait(id, on_log=_write if wait else None)
+    if output is not None:
+        for which in ("job_log.txt", "output.zip"):
+            if job["log" if which == "job_log.txt" else "output"]:
+                with _bar(which) as show:
+                    path = client.download(id, which, output, on_progress=show)
+                click.echo(f"{path}", err=True)
+    click.echo(_ending(job), err=True)
+    if job["status"] != "COMPLETE":
+        sys.exit(FAILED)
+
+
+@click.command()
+@as_json
+@click.argument("id", required=False)
+@connected
+def status(client: Client, raw: bool, id: str | None) -> None:
+    """Show the nodes, or the job ID."""
+    if id is not None:
+        job = client.job(id)
+        if raw:
+            _json(job)
+            return
+        for member, value in job.items():
+            if value is not None:
+                shown = json.dumps(value) if isinstance(value, dict) else str(value)
+                click.echo(f"{member + ':':<18}{_line(shown)}")
+        return
+    nodes = client.status()
+    if raw:
+        _json(nodes)
+        return
+    _table(
+        ("name", "type", "status", "models", "jobs", "host", "remark"),
+        [
+            (
+                node["name"],
+                node["node_type"],
+                node["status"],
+                node["model"],
+                f"{len(node['jobs'])}/{node['slots']}",
+                node["host"],
+                _remark(node),
+            )
+            for node in nodes
+        ],
+    )
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@click.argument("id")
+@connected
+def log(client: Client, follow: bool, id: str) -> None:
+    """Print a job's log."""
+    if follow:
+        for piece in client.follow(id):
+            _write(piece)
+    else:
+        _write(client.log(id).data)
+
+
+@click.command()
+@click.argument("id")
+@connected
+def kill(client: Client, id: str) -> None:
+    """Kill a job."""
+    click.echo(client.kill(id))
+
+
+@click.command()
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES, case_sensitive=False),
+    help="Only jobs in this state; may be repeated.",
+)
+@click.option("--model", help="Only jobs of this model.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@as_json
+@connected
+def jobs(client: Client, states: tuple[str, ...], model: str | None, limit: int, raw: bool) -> None:
+    """List the jobs, the newest first."""
+    found = client.jobs(states=tuple(str(s) for s in states), model=model, limit=limit)
+    if raw:
+        _json(found)
+        return
+    _table(
+        ("id", "name", "model", "state", "created (UTC)", "reason"),
+        [
+            (
+                job["uuid"],
+                job["name"],
+                job["model"],
+                job["status"],
+                job["created"][:19].replace("T", " "),
+                job["reason"] or "",
+            )
+            for job in found
+        ],
+    )
+
+
+@click.command()
+@as_json
+@connected
+def models(client: Client, raw: bool) -> None:
+    """List the models."""
+    found = client.models()
+    if raw:
+        _json(found)
+        return
+    _table(
+        ("name", "title", "its input must hold"),
+        [(model["name"], model["title"], ", ".join(model["required"])) for model in found],
+    )
+
+
+@click.command()
+@as_json
+@connected
+def doctor(client: Client, raw: bool) -> None:
+    """Show what somebody should look at."""
+    findings = client.doctor()
+    if raw:
+        _json(findings)
+    else:
+        for finding in findings or ["All is well."]:
+            click.echo(_line(finding))
+    if findings:
+        sys.exit(FAILED)
+
+
+# --- how it is shown --------------------------------------------------------------
+
+
+def _end(error: str, code: int) -> NoReturn:
+    click.echo(f"Error:  {_line(error)}", err=True)
+    sys.exit(code)
+
+
+def _line(text: str) -> str:
+    """``text`` in one line; control characters could drive the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _ending(job: dict[str, Any]) -> str:
+    reason = f": {job['reason']}" if job["reason"] else ""
+    return _line(f"Job {job['uuid']} {job['status']}{reason}")
+
+
+def _remark(node: dict[str, Any]) -> str:
+    if node["liveness"] not in ("alive", "stopped"):
+        return str(node["liveness"])
+    return f"paused: {node['paused']}" if node["paused"] else str(node["error"])
+
+
+def _json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _write(data: bytes) -> None:
+    """The log as it is; its bytes are the model's own."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns as wide as they need to be; a pipe gets tabs, for cut and awk."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            click.echo("\t".join(_line(cell) for cell in row))
+        return
+    # rich takes a fifth of a second to load: only where somebody looks
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(_line(cell).replace("[", r"\[") for cell in row))
+    Console().print(table)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr, or None where nobody looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

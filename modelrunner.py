@@ -1,0 +1,206 @@
+"""The command line: wiring, and nothing a test would want to import.
+
+Loads click alone; each command loads what it needs. ``modelrunner --help`` and
+``from modelrunner import Client`` must not wait for the server's libraries, so
+imports stand inside functions here, and only here.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+# name: (module, attribute, one line of help)
+COMMANDS = {
+    "serve": ("modelrunner", "serve", "Run the primary: ledger, spool, API and pages."),
+    "submit": ("client.commands", "submit", "Submit a zip, or the address of one."),
+    "status": ("client.commands", "status", "Show the nodes, or a job."),
+    "log": ("client.commands", "log", "Print a job's log; -f follows it."),
+    "kill": ("client.commands", "kill", "Kill a job."),
+    "jobs": ("client.commands", "jobs", "List the jobs."),
+    "models": ("client.commands", "models", "List the models."),
+    "doctor": ("client.commands", "doctor", "Show what somebody should look at."),
+    "ledger": ("modelrunner", "ledger", "Verify, show or export the ledger."),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Client", "ClientError"):
+        return getattr(import_module("client.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class LazyGroup(click.Group):
+    """A group that loads a command when it is called, not to list it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        # "modelrunner" is this very file, which may be running as __main__
+        found = globals() if module == "modelrunner" else vars(import_module(module))
+        command: click.Command = found[attribute]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row[2]) for name, row in COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"modelrunner {version('modelrunner')}")
+    except PackageNotFoundError:
+        click.echo("modelrunner (not installed: run from a checkout)")
+    ctx.exit()
+
+
+@click.group(cls=LazyGroup)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Show the version.",
+)  # fmt: skip
+def main() -> None:
+    """Share a model: submit a zip, a worker runs it, the log and the output come back."""
+
+
+def _address(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, int]:
+    """HOST:PORT, with [...] around an IPv6 address; nothing and * as HOST mean every address."""
+    host, colon, port = value.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    bad_host = ":" in host and not bracketed
+    if not colon or bad_host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter(f"{value!r} is not HOST:PORT, such as 127.0.0.1:8080")
+    host = host[1:-1] if bracketed else host
+    return "0.0.0.0" if host in ("", "*") else host, int(port)
+
+
+@click.command()
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The data directory; made if it is not there.",
+)
+@click.option(
+    "--listen",
+    required=True,
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Where to answer HTTP; port 0 takes a free one.",
+)
+@click.option(
+    "--models",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder with one folder for each model.",
+)
+@click.option(
+    "--slots",
+    type=click.IntRange(0, 1024),
+    default=0,
+    show_default=True,
+    help="Keep a local worker beside it that runs this many jobs at once.",
+)
+@click.option(
+    "--admin-key",
+    envvar="MODELRUNNER_ADMIN_KEY",
+    metavar="KEY",
+    help="Who has it may kill jobs; needed where other machines can reach us.  "
+    "[env: MODELRUNNER_ADMIN_KEY]",
+)
+@click.option("--host", "hosts", multiple=True, metavar="NAME", help="A further name of ours.")
+@click.option(
+    "--allow-url", "allow_urls", multiple=True, metavar="HOST",
+    help="A host that zip_url may name although its address is not public.",
+)  # fmt: skip
+def serve(
+    data: Path,
+    listen: tuple[str, int],
+    models: Path,
+    slots: int,
+    admin_key: str | None,
+    hosts: tuple[str, ...],
+    allow_urls: tuple[str, ...],
+) -> None:
+    """Run the primary: ledger, spool, API and pages."""
+    from web import serving
+
+    host, port = listen
+    sys.exit(
+        serving.serve(
+            data=data.absolute(),
+            host=host,
+            port=port,
+            models=models.absolute(),
+            slots=slots,
+            admin_key=admin_key,
+            hosts=hosts,
+            allow_urls=allow_urls,
+        )
+    )
+
+
+_data = click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The primary's data directory.",
+)
+
+
+@click.group()
+def ledger() -> None:
+    """Verify, show or export the ledger."""
+
+
+def _ledger(command: str, *arguments: Any) -> None:
+    """One of ``ledger.commands``, with what it cannot do as one line."""
+    from ledger import commands
+    from ledger.errors import LedgerError
+
+    try:
+        sys.exit(getattr(commands, command)(*arguments))
+    except (LedgerError, OSError) as e:
+        click.echo(f"Error:  {e}", err=True)
+        sys.exit(1)
+
+
+@ledger.command()
+@_data
+def verify(data: Path) -> None:
+    """Check the chain, and the hashes of the files of finished jobs."""
+    _ledger("verify", data)
+
+
+@ledger.command()
+@_data
+@click.argument("job")
+def show(data: Path, job: str) -> None:
+    """Print the records of one job."""
+    _ledger("show", data, job)
+
+
+@ledger.command()
+@_data
+def export(data: Path) -> None:
+    """Print all records, one JSON object a line."""
+    _ledger("export", data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The primary: its rules (pure) and its loop."""

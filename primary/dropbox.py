@@ -1,0 +1,196 @@
+"""Drop folders become jobs, and follow them.
+
+Taking a drop: set it aside by a rename, *copy* it (an old connection may still
+write to it), check the copy, enter the job, remove what was set aside. The
+answers beside it are rebuilt from the ledger, so none is ever lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+
+import msgspec
+
+from ledger.events import Submitted
+from ledger.jobs import Job, State
+from ledger.log import Ledger
+from primary.errors import BadInput, NoRoom, PrimaryError
+from primary.files import Files
+from primary.submission import Submissions
+from spool.drops import LONGEST, DropFolder, stem_of
+from spool.errors import Gone, SpoolError
+from spool.manifest import Model
+
+CHUNK = 1024 * 1024  # bytes
+REMEMBERED = 1000  # ended drops whose answers are looked at when the primary starts
+
+log = logging.getLogger(__name__)
+
+
+class Dropbox:
+    """All drop folders. ``tend`` belongs to the tick thread; copies run in the pool."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        files: Files,
+        submissions: Submissions,
+        root: Path,
+        pool: Executor,
+        models: Callable[[], Mapping[str, Model]],
+        wake: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._files = files
+        self._submissions = submissions
+        self._root = root
+        self._pool = pool
+        self._models = models
+        self._wake = wake
+        self._folders: dict[str, DropFolder] = {}
+        self._open: dict[str, str] = {}  # the answer written last, by job
+
+    def recover(self) -> None:
+        """D1 and D2, and answers that are missing or old."""
+        for model in self._models():
+            folder = self._folder(model)
+            for job, name in folder.taken():
+                if self._ledger.board.job(job) is None:
+                    folder.put_back(job, name)
+                else:
+                    folder.done(job, name)
+        for job in self._ledger.board.dropped(limit=REMEMBERED):
+            # One that has ended is answered again only where its answer lies and is
+            # old: whoever took the answers away is not sent them again.
+            answered = self._folder(job.model).answered(job.drop or "")
+            if not job.final or (answered is not None and answered != _answer(job)):
+                self._open[job.id] = ""
+
+    def tend(self, now: float) -> None:
+        """Look into every folder, and bring the answers up to date."""
+        for model in self._models():
+            folder = self._folder(model)
+            for name, verdict in folder.look(now):
+                if verdict == "explain":
+                    folder.explain(
+                        name,
+                        "Waiting for the rest of this file: a zip ends with an end record, "
+                        "and there is none yet.\nIt is rejected after an hour without growth.\n",
+                    )
+                elif verdict == "reject":
+                    folder.reject(
+                        name, "This file has no zip end record and stopped growing: it was cut.\n"
+                    )
+                else:
+                    self._take(folder, model, name)
+        for id in list(self._open):
+            self._follow(id)
+
+    # --- inside --------------------------------------------------------------------
+
+    def _folder(self, model: str) -> DropFolder:
+        if model not in self._folders:
+            self._folders[model] = DropFolder(self._root, model)
+        return self._folders[model]
+
+    def _take(self, folder: DropFolder, model: str, name: str) -> None:
+        if not name.lower().endswith(".zip"):
+            folder.reject(name, "Only files that end in .zip are taken: put your input into one.\n")
+            return
+        if len(name.encode()) > LONGEST:
+            folder.reject(name, f"The name is too long: {LONGEST} bytes at most.\n")
+            return
+        job = str(uuid.uuid4())
+        try:
+            taken = folder.take(name, job)
+        except Gone:
+            return
+        self._pool.submit(self._enter, folder, model, name, job, taken)
+
+    def _enter(self, folder: DropFolder, model: str, name: str, job: str, taken: Path) -> None:
+        """Copy, check, enter. A full disk puts the zip back; a bad one is rejected."""
+        try:
+            upload = self._submissions.receive()
+            try:
+                with taken.open("rb") as file:
+                    while data := file.read(CHUNK):
+                        upload.write(data)
+                self._submissions.check(self._submissions.model(model), upload)
+                stem = folder.stem(name)
+                submitted = Submitted(
+                    job=job,
+                    name=_shown(stem_of(name)),
+                    model=model,
+                    by="drop folder",
+                    source="drop",
+                    drop=stem,
+                )
+                entered = self._submissions.enter(submitted, upload)
+                folder.answer(stem, _answer(entered), [])
+                # D2 if we die here: the restart removes what was set aside.
+                folder.done(job, name)
+                self._open[job] = ""
+            finally:
+                upload.discard()
+        except BadInput as e:
+            folder.reject(name, f"This zip cannot be run by the model {model}:\n{e}\n", job)
+        except NoRoom as e:
+            log.warning("%s: dropped zip waits: %s", name, e)
+            folder.put_back(job, name)
+        except (PrimaryError, SpoolError, OSError):
+            log.exception("taking the dropped zip %s", name)
+            if self._ledger.board.job(job) is None:
+                folder.put_back(job, name)
+        self._wake()
+
+    def _follow(self, id: str) -> None:
+        job = self._ledger.board.job(id)
+        if job is None or job.drop is None:
+            del self._open[id]
+            return
+        answer = _answer(job)
+        if self._open[id] != job.updated:
+            files: list[tuple[Path, str]] = []
+            if job.final:
+                home = self._files.folder(id)
+                files = [
+                    (home / "output.zip", ".output.zip"),
+                    (home / "job_log.txt", ".log.txt"),
+                ]
+            try:
+                self._folder(job.model).answer(job.drop, answer, files)
+            except OSError as e:
+                log.warning("job %s: its answer in the drop folder: %s (tried again)", id, e)
+                return
+            self._open[id] = job.updated
+        if job.final:
+            del self._open[id]
+
+
+def _answer(job: Job) -> bytes:
+    """What ``NAME.job.json`` says."""
+    said: dict[str, object] = {
+        "uuid": job.id,
+        "name": job.name,
+        "model": job.model,
+        "status": str(job.state),
+        "attempt": job.attempt,
+        "updated": job.updated,
+    }
+    if job.reason is not None and job.state is not State.COMPLETE:
+        said["reason"] = job.reason
+    if job.failure is not None:
+        said["failure"] = job.failure
+    if job.run is not None and job.run.exit_code is not None:
+        said["exit_code"] = job.run.exit_code
+    return msgspec.json.format(msgspec.json.encode(said)) + b"\n"
+
+
+def _shown(name: str) -> str:
+    """A dropped name as a job name: control characters and stray bytes made visible."""
+    text = name.encode(errors="surrogateescape").decode(errors="replace")
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)[:200] or "drop"

@@ -1,0 +1,58 @@
+"""What the primary refuses, and why. Each message is a sentence for people."""
+
+from __future__ import annotations
+
+
+class PrimaryError(Exception):
+    """The root of the primary's errors."""
+
+
+class UnknownJob(PrimaryError):
+    """No job has this id."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"there is no job {job!r}; the list of jobs shows those that exist")
+
+
+class UnknownModel(PrimaryError):
+    """No model has this name."""
+
+    def __init__(self, model: str, known: list[str]) -> None:
+        have = ", ".join(sorted(known)) or "none yet"
+        super().__init__(f"there is no model {model!r}; this server has: {have}")
+
+
+class NoSuchFile(PrimaryError):
+    """The job has no such file (yet, or any more)."""
+
+
+class BadInput(PrimaryError):
+    """The submitter acts: ``entry`` of the zip (if it is about one) and the reason."""
+
+    def __init__(self, reason: str, entry: str | None = None) -> None:
+        self.entry = entry
+        super().__init__(reason)
+
+
+class TooLate(PrimaryError):
+    """The job has ended already."""
+
+
+class NotAllowed(PrimaryError):
+    """The configuration does not allow it."""
+
+
+class TooLarge(PrimaryError):
+    """More bytes than the configuration allows."""
+
+
+class NoRoom(PrimaryError):
+    """The primary's disk is full; nothing was lost."""
+
+
+class Stopping(PrimaryError):
+    """The primary is stopping and takes nothing new."""
+
+
+class DataFolderError(PrimaryError):
+    """The data directory cannot be used. The operator acts."""

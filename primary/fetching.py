@@ -1,0 +1,126 @@
+"""Fetching an input from a URL, without being led astray.
+
+Only http and https, no redirects, a size cap and a deadline. The name is
+resolved once and the connection made to that very address, so a second answer
+of the name server cannot lead us inside; addresses that are not public are
+refused unless the configuration allows the host.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Callable, Collection
+from urllib.parse import SplitResult, urlsplit
+
+from primary.errors import BadInput, NotAllowed
+
+CHUNK = 256 * 1024  # bytes
+DEADLINE = 3600.0  # seconds for a whole fetch
+STEP = 60.0  # seconds without a byte
+
+
+def check_url(url: str, allowed: Collection[str]) -> SplitResult:
+    """The parts of an acceptable URL. Raises BadInput or NotAllowed; looks nothing up."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as e:
+        raise BadInput(f"zip_url {url!r}: {e}") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise BadInput(f"zip_url {url!r}: expected http://… or https://…")
+    if parts.username or parts.password:
+        raise BadInput("zip_url: a user name or password in the address is not accepted")
+    if any(c <= " " or c == "\x7f" for c in url):
+        raise BadInput("zip_url: blanks and control characters must be percent-encoded")
+    if host not in allowed:
+        _refuse_literal(host)
+    return parts
+
+
+def fetch(
+    url: str,
+    write: Callable[[bytes], None],
+    *,
+    allowed: Collection[str] = (),
+    cancelled: Callable[[], bool] = lambda: False,
+    deadline: float = DEADLINE,
+) -> None:
+    """GET ``url`` and hand its body to ``write``, piece by piece.
+
+    Raises BadInput with what happened, NotAllowed, or what ``write`` raises.
+    Returns early, silently, once ``cancelled()``.
+    """
+    parts = check_url(url, allowed)
+    host = parts.hostname or ""
+    until = time.monotonic() + deadline
+    try:
+        connection = _connection(parts, _address(host, parts, host in allowed))
+        try:
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("GET", path, headers={"Host": parts.netloc})
+            answer = connection.getresponse()
+            if answer.status != http.HTTPStatus.OK:
+                raise BadInput(
+                    f"zip_url: {host} answered {answer.status} {answer.reason}"
+                    + (" (redirects are not followed)" if 300 <= answer.status < 400 else "")
+                )
+            while not cancelled() and (data := answer.read(CHUNK)):
+                write(data)
+                if time.monotonic() > until:
+                    raise BadInput(f"zip_url: not complete after {deadline:.0f} seconds")
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException) as e:
+        raise BadInput(f"zip_url: {host}: {e or type(e).__name__}") from e
+
+
+def _address(host: str, parts: SplitResult, allowed: bool) -> str:
+    """The one address that will be connected to."""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [str(info[4][0]) for info in found]
+    if not allowed:
+        for address in addresses:
+            _refuse_private(host, address)
+    return addresses[0]
+
+
+def _refuse_literal(host: str) -> None:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return  # a name: judged by what it resolves to
+    _refuse_private(host, host)
+
+
+def _refuse_private(host: str, address: str) -> None:
+    ip = ipaddress.ip_address(address.split("%")[0])
+    mapped = getattr(ip, "ipv4_mapped", None)
+    if mapped is not None:
+        ip = mapped
+    if not ip.is_global or ip.is_multicast:
+        raise NotAllowed(
+            f"zip_url: {host} is not a public address; "
+            "the server's keeper can allow it with --allow-url"
+        )
+
+
+def _connection(parts: SplitResult, address: str) -> http.client.HTTPConnection:
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    raw = socket.create_connection((address, port), timeout=STEP)
+    connection = http.client.HTTPConnection(host, port, timeout=STEP)
+    # Pinned: http.client uses the socket that it is given.
+    try:
+        if parts.scheme == "https":
+            connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=host)
+        else:
+            connection.sock = raw
+    except BaseException:
+        raw.close()
+        raise
+    return connection

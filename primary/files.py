@@ -1,0 +1,227 @@
+"""The primary's own files: what comes in, and what users download.
+
+Everything is received in ``incoming/`` and moved into ``jobs/<job>/`` by one
+rename, so ``<data>`` is one file system. Only the primary syncs, once a step:
+the file, its folder, and the folder above if it is new.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import msgspec
+
+from ledger.events import Digest
+from primary.errors import DataFolderError, NoRoom, NoSuchFile, TooLarge
+
+FileName = Literal["input.zip", "job_log.txt", "output.zip"]
+
+RESERVE = 32 * 1024 * 1024  # bytes kept free for the ledger: below it nothing is taken in
+MAX_UPLOAD = 64 * 1024**3  # bytes of one input
+MAX_BAD = 256  # files kept in bad/
+MODE = 0o440
+
+
+class JobFile(msgspec.Struct):
+    """An open file of a job. ``live``: the log of a job that has not ended; it may grow."""
+
+    file: BinaryIO
+    size: int
+    live: bool
+
+    def close(self) -> None:
+        self.file.close()
+
+    def __enter__(self) -> JobFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Upload:
+    """A file being received in ``incoming/``; it is hashed as it is written."""
+
+    def __init__(self, path: Path, limit: int = MAX_UPLOAD) -> None:
+        self.path = path
+        self.size = 0
+        self._limit = limit
+        self._digest = hashlib.sha256()
+        with _room(path):
+            self._file = path.open("xb", buffering=0)
+
+    def write(self, data: bytes) -> None:
+        """Raises NoRoom or TooLarge."""
+        self.size += len(data)
+        if self.size > self._limit:
+            raise TooLarge(f"the input is longer than {self._limit} bytes")
+        self._digest.update(data)
+        view = memoryview(data)
+        with _room(self.path):
+            while view:
+                view = view[self._file.write(view) :]
+
+    @property
+    def digest(self) -> Digest:
+        return Digest(self.size, self._digest.hexdigest())
+
+    def finish(self) -> None:
+        """Sync it, and make it read-only. Raises NoRoom."""
+        with _room(self.path):
+            os.fchmod(self._file.fileno(), MODE)
+            os.fsync(self._file.fileno())
+        self._file.close()
+
+    def discard(self) -> None:
+        """Close and remove it. Idempotent."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Files:
+    """``incoming/``, ``jobs/`` and ``bad/`` below the data directory."""
+
+    def __init__(self, data: Path) -> None:
+        self.incoming = data / "incoming"
+        self.jobs = data / "jobs"
+        self.bad = data / "bad"
+        try:
+            for folder in (self.incoming, self.jobs, self.bad):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self.incoming / ".probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as e:
+            raise DataFolderError(
+                f"cannot write to the data directory {data}: {e.strerror}; "
+                "check who owns it, or choose another one with --data"
+            ) from e
+
+    def free(self) -> int:
+        """Bytes free for us on the data directory's disk."""
+        info = os.statvfs(self.jobs)
+        return info.f_bavail * info.f_frsize
+
+    def receive(self, job: str | None = None) -> Upload:
+        """Begin to receive a file. Raises NoRoom below the reserve."""
+        if self.free() < RESERVE:
+            raise NoRoom("the primary's disk is full; nothing was lost, try again later")
+        return Upload(self.incoming / f"{job or uuid.uuid4()}.zip")
+
+    # --- inputs --------------------------------------------------------------------
+
+    def folder(self, job: str) -> Path:
+        return self.jobs / job
+
+    def input(self, job: str) -> Path:
+        return self.jobs / job / "input.zip"
+
+    def keep_input(self, upload: Upload, job: str) -> None:
+        """Link a finished upload to ``jobs/<job>/input.zip``, and sync.
+
+        The file in ``incoming/`` stays until the ledger has the job: by its name
+        a restart finds what to remove (F0). Raises NoRoom.
+        """
+        folder = self.folder(job)
+        with _room(folder):
+            marker = self.incoming / f"{job}.zip"
+            if upload.path != marker:
+                upload.path.rename(marker)
+                upload.path = marker
+            folder.mkdir(exist_ok=True)
+            target = folder / "input.zip"
+            try:
+                os.link(marker, target)
+            except FileExistsError:
+                target.unlink()  # a fetch that a crash cut short: fetched again
+                os.link(marker, target)
+            sync_folder(folder)
+            sync_folder(self.jobs)
+
+    def forget(self, job: str) -> None:
+        """Remove what a submission left that never reached the ledger."""
+        shutil.rmtree(self.folder(job), ignore_errors=True)
+        (self.incoming / f"{job}.zip").unlink(missing_ok=True)
+
+    def accepted(self, job: str) -> None:
+        """The ledger has the job: its file in ``incoming/`` has done its duty."""
+        (self.incoming / f"{job}.zip").unlink(missing_ok=True)
+
+    # --- results -------------------------------------------------------------------
+
+    def place(self, sources: list[tuple[Path, FileName]], job: str, late: int | None) -> None:
+        """Move copies from ``incoming/`` to where users find them, and sync. Raises NoRoom.
+
+        ``late`` is the attempt whose results came too late to count.
+        """
+        folder = self.folder(job)
+        with _room(folder):
+            if late is not None:
+                folder = folder / "late" / str(late)
+                folder.mkdir(parents=True, exist_ok=True)
+            for source, name in sources:
+                source.chmod(MODE)
+                sync_file(source)
+                source.rename(folder / name)
+            sync_folder(folder)
+
+    def open(self, job: str, name: FileName) -> JobFile:
+        """Raises NoSuchFile."""
+        try:
+            file = (self.jobs / job / name).open("rb")
+        except FileNotFoundError:
+            raise NoSuchFile(f"job {job} has no {name}") from None
+        return JobFile(file, os.fstat(file.fileno()).st_size, live=False)
+
+    def keep_bad(self, name: str, data: bytes, reason: str) -> None:
+        """Keep what could not be believed, for the operator; the oldest go."""
+        with _room(self.bad):
+            stamp = f"{len(os.listdir(self.bad)):06d}-{uuid.uuid4().hex[:8]}"
+            (self.bad / f"{stamp}-{name}").write_bytes(data)
+            (self.bad / f"{stamp}-{name}.why.txt").write_text(reason + "\n")
+            kept = sorted(self.bad.iterdir(), key=lambda p: p.stat().st_mtime)
+            for old in kept[: max(0, len(kept) - 2 * MAX_BAD)]:
+                old.unlink(missing_ok=True)
+
+    def bad_count(self) -> int:
+        return sum(1 for name in os.listdir(self.bad) if name.endswith(".why.txt"))
+
+
+def sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_folder(path: Path) -> None:
+    """Raises OSError. A failed sync of a folder is never taken for a success."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class _room:
+    """Turns a full disk into NoRoom, which says that nothing was lost."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoRoom(
+                f"the primary's disk is full ({self._path.parent}); "
+                "nothing was lost, try again later"
+            ) from error

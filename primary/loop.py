@@ -1,0 +1,282 @@
+"""One pass over spool and board: what the primary's tick does.
+
+It runs in one thread. What it does about a job is decided by
+``primary.rules.reconcile``; here stand the effects, the windows of the queues
+and the leases. Nothing here is remembered that a restart would need.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from ledger.errors import LedgerFull
+from ledger.events import AnyEvent, Killed
+from ledger.jobs import Job, State
+from ledger.log import Ledger
+from primary.files import Files
+from primary.intake import Intake
+from primary.nodes import DEFAULT_LEASE, Nodes
+from primary.rules import (
+    Late,
+    Missing,
+    Retire,
+    Seen,
+    Stop,
+    Strange,
+    Take,
+    Unlink,
+    give_up,
+    judge,
+    lease_of,
+    reconcile,
+    ticket_of,
+)
+from spool.dispatch import Dispatch, Sighting
+from spool.errors import Gone, SpoolError, Unbelievable
+from spool.manifest import Model
+from spool.names import Claim, Ticket, key
+
+WINDOW = 64  # tickets of one model that stand in new/ at a time
+SETTLED = 2  # scans in a row that must miss a ticket before it is missing
+LONG_GAP = 30.0  # seconds between ticks after which all leases start afresh
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """The tick. Not thread-safe: it belongs to the primary's one tick thread."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        dispatch: Dispatch,
+        files: Files,
+        intake: Intake,
+        nodes: Nodes,
+        models: Callable[[], Mapping[str, Model]],
+    ) -> None:
+        self._ledger = ledger
+        self._dispatch = dispatch
+        self._files = files
+        self._intake = intake
+        self._nodes = nodes
+        self._models = models
+        self._published: dict[str, Ticket] = {}  # by job
+        self._missed: dict[str, int] = {}  # scans in a row, by job
+        self._scans = 0
+        self._last: float | None = None
+        self.strange: list[str] = []
+
+    def attempts(self, model: str) -> int:
+        """How many started attempts a job of ``model`` has."""
+        known = self._models().get(model)
+        return known.attempts if known else 1
+
+    def tick(self, now: float) -> None:
+        """One pass; ``now`` is the monotonic clock in seconds."""
+        if self._last is not None and now - self._last > LONG_GAP:
+            self._nodes.restart_leases(now)
+        self._last = now
+        workers = self._dispatch.workers()
+        self._hear(workers, now)
+        seen = self._dispatch.scan(self._dispatch.models(), workers)
+        self._nodes.sighted(seen.claims)
+        self._scans += 1
+        self._tend(seen, now)
+        self._refill(seen)
+
+    # --- looking -------------------------------------------------------------------
+
+    def _hear(self, workers: list[str], now: float) -> None:
+        self._nodes.forget(workers)
+        for worker in workers:
+            try:
+                raw: bytes | None = self._dispatch.beat(worker)
+            except Gone:
+                raw = None
+            except (Unbelievable, SpoolError) as e:
+                log.warning("beat of worker %s: %s", worker, e)
+                raw = None
+            self._nodes.heard(worker, raw, now)
+
+    def _tend(self, seen: Sighting, now: float) -> None:
+        """Reconcile every job that has files, runs, or is to be killed."""
+        board = self._ledger.board
+        by_job = _by_job(seen)
+        wanted = {job.id: job for job in (*board.active(), *board.kill_wanted())}
+        for id, ticket in list(self._published.items()):
+            if by_job.get(id) == Seen(tickets=((self._model_of(by_job, id), ticket),)):
+                if id not in wanted:
+                    del by_job[id]  # F2: waits, as it did before
+                    self._missed.pop(id, None)
+            else:
+                by_job.setdefault(id, Seen())
+        self.strange = []
+        held = _held(seen)
+        for id in (*by_job, *(wanted.keys() - by_job.keys())):
+            job = board.job(id)
+            for action in reconcile(job, by_job.get(id, Seen())):
+                try:
+                    self._act(action, job, held)
+                except (SpoolError, LedgerFull) as e:
+                    log.warning("job %s: %s (tried again)", id, e)
+            if job is not None and not job.final:
+                self._lease(job, by_job.get(id, Seen()), now)
+            if job is None or job.state is not State.QUEUED:
+                self._published.pop(id, None)
+
+    def _model_of(self, by_job: Mapping[str, Seen], id: str) -> str:
+        tickets = by_job[id].tickets if id in by_job else ()
+        return tickets[0][0] if tickets else ""
+
+    # --- acting --------------------------------------------------------------------
+
+    def _act(self, action: object, job: Job | None, held: Mapping[str, tuple[Claim, ...]]) -> None:
+        if not isinstance(action, Missing) and job is not None:
+            self._missed.pop(job.id, None)
+        match action:
+            case Take(worker, name):
+                self._intake.take(worker, name, held.get(worker, ()))
+            case Late(worker, name, claims):
+                self._intake.late(worker, name, claims)
+            case Retire(worker, run, claims):
+                self._dispatch.retire(worker, run, claims)
+            case Stop(worker, run, reason):
+                self._dispatch.stop(worker, run, reason)
+            case Unlink(model, ticket, then_kill):
+                # ENOENT means that a worker was faster: the next scan finds its claim.
+                if self._dispatch.unpublish(model, ticket) and then_kill and job is not None:
+                    self._kill_waiting(job)
+            case Missing() if job is not None:
+                self._miss(job)
+            case Strange(what):
+                self.strange.append(what)
+
+    def _miss(self, job: Job) -> None:
+        """F1 or F9: neither ticket nor claim was seen in this scan."""
+        if self._scans < SETTLED:
+            return
+        published = self._published.get(job.id)
+        if job.state is State.QUEUED and (published is None or published != ticket_of(job)):
+            if job.kill_wanted:
+                self._kill_waiting(job)  # F1
+            return
+        missed = self._missed[job.id] = self._missed.get(job.id, 0) + 1
+        if missed >= SETTLED:
+            where = "its ticket" if job.state is State.QUEUED else f"its claim at {job.worker}"
+            self._give_up(job, f"{where} vanished from the spool", confirmed=False)
+
+    def _lease(self, job: Job, seen: Seen, now: float) -> None:
+        """A silent worker's claim, or one that its worker leaves out of its beats."""
+        model = self._models().get(job.model)
+        lease = lease_of(job, model.lease if model else DEFAULT_LEASE)
+        for worker, claim in seen.claims:
+            if claim.ticket != ticket_of(job):
+                continue
+            if job.instance is not None and (job.worker, job.instance) != (worker, claim.instance):
+                continue
+            if any(w == worker and n.attempt == job.attempt for w, n in seen.reports):
+                continue  # it has just reported: that is taken first
+            silence = self._nodes.silence(worker, claim.instance, now)
+            if judge(silence, lease) == "lost":
+                self._give_up(
+                    job, f"worker {worker} was silent for {silence:.0f} s", confirmed=False
+                )
+            elif self._nodes.disowned(worker, claim):
+                self._give_up(
+                    job, f"worker {worker} does not know of its claim any more", confirmed=True
+                )
+
+    def _give_up(self, job: Job, reason: str, *, confirmed: bool) -> None:
+        def decide(lookup: Callable[[str], Job | None]) -> tuple[AnyEvent, ...]:
+            newest = lookup(job.id)
+            if newest is None or newest.final or newest.attempt != job.attempt:
+                return ()
+            if newest.state is not job.state:
+                return ()  # something was heard of it meanwhile
+            attempts = self.attempts(newest.model)
+            return (give_up(newest, reason, attempts, confirmed=confirmed),)
+
+        self._missed.pop(job.id, None)
+        self._published.pop(job.id, None)
+        if self._ledger.append(decide):
+            log.warning("job %s, attempt %d: %s", job.id, job.attempt, reason)
+
+    def _kill_waiting(self, job: Job) -> None:
+        """The ticket is out of reach of every worker: nothing of the job runs."""
+
+        def decide(lookup: Callable[[str], Job | None]) -> tuple[AnyEvent, ...]:
+            newest = lookup(job.id)
+            if newest is None or newest.state is not State.QUEUED or not newest.kill_wanted:
+                return ()
+            reason = f"killed by {newest.kill_by} while waiting"
+            return (Killed(job=job.id, attempt=newest.attempt, confirmed=True, reason=reason),)
+
+        # F1 if we die here: the restart finds neither ticket nor claim, and kills.
+        self._published.pop(job.id, None)
+        self._ledger.append(decide)
+
+    # --- windows -------------------------------------------------------------------
+
+    def _refill(self, seen: Sighting) -> None:
+        """Publish the head of each queue (F1 to F2) while its window has room."""
+        if self._scans < SETTLED:
+            return
+        standing: dict[str, int] = {}
+        busy = {claim.key for _, claim in seen.claims} | {t.key for _, t in seen.tickets}
+        for model, _ in seen.tickets:
+            standing[model] = standing.get(model, 0) + 1
+        rung = False
+        for model in self._ledger.board.queued_models():
+            room = WINDOW - standing.get(model, 0)
+            if room <= 0:
+                continue
+            # Claimed jobs whose Started is not here yet stand at the head too.
+            for job in self._ledger.board.queue(model, WINDOW + len(seen.claims)):
+                if room > 0 and self._publish(job, busy):
+                    room, rung = room - 1, True
+        if rung:
+            self._dispatch.ring()
+
+    def _publish(self, job: Job, busy: set[str]) -> bool:
+        ticket = ticket_of(job)
+        if ticket is None or job.kill_wanted or key(job.id, job.attempt) in busy:
+            return False
+        if self._published.get(job.id) == ticket:
+            return False  # claimed or missing: the next scans tell
+        try:
+            self._dispatch.lay_out_model(job.model)
+            self._dispatch.publish(self._files.input(job.id), job.model, ticket)
+        except SpoolError as e:
+            log.warning("job %s cannot be published: %s (tried again)", job.id, e)
+            return False
+        self._published[job.id] = ticket
+        return True
+
+
+def _by_job(seen: Sighting) -> dict[str, Seen]:
+    tickets: dict[str, list[tuple[str, Ticket]]] = {}
+    found: dict[str, Seen] = {}
+    for model, ticket in seen.tickets:
+        tickets.setdefault(ticket.job, []).append((model, ticket))
+    for id, some in tickets.items():
+        found[id] = Seen(tickets=tuple(some))
+    for worker, claim in seen.claims:
+        old = found.get(claim.ticket.job, Seen())
+        found[claim.ticket.job] = old._replace(claims=(*old.claims, (worker, claim)))
+    for worker, name in seen.reports:
+        old = found.get(name.job, Seen())
+        found[name.job] = old._replace(reports=(*old.reports, (worker, name)))
+    for worker, run in seen.stops:
+        id = run.rpartition(".")[0]
+        old = found.get(id, Seen())
+        found[id] = old._replace(stops=old.stops | {(worker, run)})
+    return found
+
+
+def _held(seen: Sighting) -> dict[str, tuple[Claim, ...]]:
+    held: dict[str, list[Claim]] = {}
+    for worker, claim in seen.claims:
+        held.setdefault(worker, []).append(claim)
+    return {worker: tuple(claims) for worker, claims in held.items()}

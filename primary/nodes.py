@@ -1,0 +1,177 @@
+"""What the primary knows of its workers: beats, leases, claims that nobody holds.
+
+Time is the primary's own monotonic clock, handed in by the caller; only a
+*changed* beat counts as a sign of life, so no clock is compared with another
+machine's. After a restart, or a long gap between ticks, all leases start
+afresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from primary.rules import BEATS_WITHOUT, Liveness, judge
+from spool.errors import Unbelievable
+from spool.names import Claim
+from spool.reports import Beat, decode_beat
+
+DEFAULT_LEASE = 900.0  # seconds; equals the default in spool.manifest
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine as the nodes page shows it. ``last_seen`` is in seconds, sizes in bytes."""
+
+    name: str
+    node_url: str
+    node_type: Literal["PRIMARY", "WORKER"]
+    status: Literal["WAITING", "RUNNING", "STOPPED"]
+    liveness: Literal["alive", "unreachable", "lost", "stopped"]
+    host: str = ""
+    models: dict[str, str] = {}
+    version: str = ""
+    slots: int = 0
+    jobs: tuple[str, ...] = ()
+    last_seen: float | None = None
+    free_disk: int = 0
+    free_memory: int = 0
+    paused: str = ""
+    error: str = ""
+    pid: int = 0
+
+
+class _Watch:
+    """A claim seen in a ``cur/``, and how many beats since then left it out."""
+
+    __slots__ = ("left_out",)
+
+    def __init__(self) -> None:
+        self.left_out = 0
+
+
+class _Worker:
+    """One worker's folder: its last beat, and when each instance last changed it."""
+
+    __slots__ = ("beat", "changed", "raw", "watches", "wrong")
+
+    def __init__(self) -> None:
+        self.raw = b""
+        self.beat: Beat | None = None
+        self.wrong = ""
+        self.changed: dict[str, float] = {}
+        self.watches: dict[Claim, _Watch] = {}
+
+
+class Nodes:
+    """All workers. Used by the primary's one tick thread; ``shown`` by any."""
+
+    def __init__(self, now: float) -> None:
+        self._workers: dict[str, _Worker] = {}
+        self._epoch = now
+
+    def restart_leases(self, now: float) -> None:
+        """All leases start afresh: the silence may have been ours."""
+        self._epoch = now
+        for worker in self._workers.values():
+            for watch in worker.watches.values():
+                watch.left_out = 0
+
+    def heard(self, name: str, raw: bytes | None, now: float) -> None:
+        """The beat that lies in the worker's folder; None if there is none."""
+        worker = self._workers.setdefault(name, _Worker())
+        if raw is None or raw == worker.raw:
+            return
+        worker.raw = raw
+        try:
+            beat = decode_beat(raw)
+        except Unbelievable as e:
+            worker.wrong = str(e)
+            return
+        worker.beat, worker.wrong = beat, ""
+        worker.changed[beat.instance] = now
+        held = set(beat.claims)
+        for claim, watch in worker.watches.items():
+            if claim.instance == beat.instance:
+                watch.left_out = 0 if str(claim) in held else watch.left_out + 1
+
+    def sighted(self, claims: Iterable[tuple[str, Claim]]) -> None:
+        """The claims of a scan that was made after the beats were read.
+
+        A claim's beats are counted from its first sighting on, so one that was
+        made just before or after a beat is never taken for a lost one.
+        """
+        now: dict[str, set[Claim]] = {}
+        for name, claim in claims:
+            now.setdefault(name, set()).add(claim)
+        for name, worker in self._workers.items():
+            seen = now.get(name, set())
+            for claim in worker.watches.keys() - seen:
+                del worker.watches[claim]
+            for claim in seen - worker.watches.keys():
+                worker.watches[claim] = _Watch()
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop the workers whose folders are gone."""
+        for name in self._workers.keys() - set(names):
+            del self._workers[name]
+
+    def disowned(self, name: str, claim: Claim) -> bool:
+        """Whether its own instance has left the claim out of enough beats."""
+        watch = self._watch(name, claim)
+        return watch is not None and watch.left_out >= BEATS_WITHOUT
+
+    def silence(self, name: str, instance: str, now: float) -> float:
+        """Seconds since the instance's last sign of life, on our clock."""
+        worker = self._workers.get(name)
+        last = worker.changed.get(instance, self._epoch) if worker else self._epoch
+        return now - max(last, self._epoch)
+
+    def progress(self, name: str, key: str) -> int | None:
+        worker = self._workers.get(name)
+        return worker.beat.progress.get(key) if worker and worker.beat else None
+
+    def shown(self, now: float) -> list[Node]:
+        return [self._node(name, w, now) for name, w in sorted(self._workers.items())]
+
+    def _watch(self, name: str, claim: Claim) -> _Watch | None:
+        worker = self._workers.get(name)
+        return worker.watches.get(claim) if worker else None
+
+    def _node(self, name: str, worker: _Worker, now: float) -> Node:
+        beat = worker.beat
+        if beat is None:
+            error = worker.wrong or "it has never given a sign of life"
+            return Node(
+                name=name,
+                node_url="",
+                node_type="WORKER",
+                status="STOPPED",
+                liveness="lost",
+                error=error,
+            )
+        silence = self.silence(name, beat.instance, now)
+        liveness: Liveness | Literal["stopped"] = judge(silence, DEFAULT_LEASE)
+        if beat.stopped:
+            liveness = "stopped"
+        jobs = tuple(sorted({c.ticket.job for c in worker.watches}))
+        running: Literal["RUNNING", "WAITING"] = "RUNNING" if jobs else "WAITING"
+        return Node(
+            name=name,
+            node_url=beat.node_url,
+            node_type="WORKER",
+            status="STOPPED" if liveness in ("lost", "stopped") else running,
+            liveness=liveness,
+            host=beat.host,
+            models=beat.models,
+            version=beat.version,
+            slots=beat.slots,
+            jobs=jobs,
+            last_seen=silence,
+            free_disk=beat.free_disk,
+            free_memory=beat.free_memory,
+            paused=beat.paused,
+            error=worker.wrong or beat.error,
+            pid=beat.pid,
+        )

@@ -1,0 +1,338 @@
+"""The primary: submit, kill, tick, and reads from the board.
+
+HTTP threads append to the ledger and ring; they never touch the spool. One
+thread ticks; a small pool copies, hashes and checks what is large.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+
+from ledger.board import Page, Query
+from ledger.errors import LedgerFull, LedgerStopped
+from ledger.events import AnyEvent, Killed, KillRequested, Record
+from ledger.jobs import Job, State
+from ledger.log import Ledger
+from primary.dropbox import Dropbox
+from primary.errors import NoRoom, NoSuchFile, TooLate, UnknownJob
+from primary.files import RESERVE, FileName, Files, JobFile, Upload
+from primary.intake import Intake
+from primary.loop import SETTLED, Loop
+from primary.nodes import Node, Nodes
+from primary.shelf import Shelf
+from primary.submission import NewJob, Submissions
+from spool import dispatch as places
+from spool.believe import open_believed
+from spool.dispatch import Dispatch
+from spool.errors import SpoolError
+from spool.manifest import Model
+from spool.names import key
+from spool.watch import Watch
+
+RESCAN = 2.0  # seconds: the truth, whatever the watch says
+POOL = 4  # threads that copy and hash
+
+VERSION = importlib.metadata.version("modelrunner")
+
+log = logging.getLogger(__name__)
+
+__all__ = ["NewJob", "Node", "Primary", "Upload"]
+
+
+class Primary:
+    """Everything behind the HTTP interface. Thread-safe but for ``tick``."""
+
+    def __init__(self, data: Path, ledger: Ledger, shelf: Shelf, allow_urls: Collection[str]):
+        self.data = data
+        self._ledger = ledger
+        self._shelf = shelf
+        self._files = Files(data)
+        self._dispatch = Dispatch(data / "spool")
+        self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="copy")
+        self._bell = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._broken: str | None = None
+        self._nodes = Nodes(time.monotonic())
+        wake = self._bell.set
+        self._submissions = Submissions(
+            ledger, self._files, self._pool, shelf.models, wake, allow_urls
+        )
+        self._intake = Intake(ledger, self._dispatch, self._files, self._pool, self._attempts, wake)
+        self._loop = Loop(
+            ledger, self._dispatch, self._files, self._intake, self._nodes, shelf.models
+        )
+        self._dropbox = Dropbox(
+            ledger,
+            self._files,
+            self._submissions,
+            self._dispatch.root,
+            self._pool,
+            shelf.models,
+            wake,
+        )
+        self._watch = Watch(self._dispatch.root, _wakes, wake)
+
+    @classmethod
+    def open(
+        cls,
+        data: Path,
+        models: Path,
+        allow_urls: Collection[str] = (),
+        *,
+        rebuilding: Callable[[int, int], None] | None = None,
+    ) -> Primary:
+        """Take the data directory and bring everything to where a crash left it.
+
+        Raises DataFolderError, LedgerLocked, LedgerDamaged, BadModel or Refused.
+        """
+        Files(data)  # says first, and clearly, if the directory cannot be written
+        ledger = Ledger.open(data / "ledger", data / "board.sqlite", progress=rebuilding)
+        try:
+            primary = cls(data, ledger, Shelf(models), allow_urls)
+            if ledger.torn:
+                log.warning("%s", ledger.torn)
+            primary._dispatch.lay_out(primary._shelf.models())
+            primary._submissions.recover()
+            primary._dropbox.recover()
+        except BaseException:
+            ledger.close()
+            raise
+        return primary
+
+    def start(self) -> None:
+        """Begin to tick in an own thread."""
+        self._watch.start()
+        self._thread = threading.Thread(target=self._run, name="tick", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop ticking, finish what is being copied, release the data directory."""
+        self._submissions.stopping = True
+        self._stopping.set()
+        self._bell.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._watch.stop()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._ledger.close()
+
+    # --- writes --------------------------------------------------------------------
+
+    def receive(self) -> Upload:
+        """Begin an upload. Raises NoRoom or Stopping."""
+        return self._submissions.receive()
+
+    def submit(self, new: NewJob, upload: Upload) -> Job:
+        """Check the upload and queue it. Raises UnknownModel, BadInput, NoRoom, Stopping."""
+        return self._submissions.submit(new, upload)
+
+    def submit_url(self, new: NewJob, url: str) -> Job:
+        """Enter a job whose input is fetched. Raises UnknownModel, BadInput, NotAllowed."""
+        return self._submissions.submit_url(new, url)
+
+    def validate(self, model: str, upload: Upload) -> None:
+        """Check an upload, and queue nothing. Raises as ``submit`` does."""
+        self._submissions.check(self._submissions.model(model), upload)
+
+    def kill(self, job: str, by: str) -> Job:
+        """Ask for the job's end. Raises UnknownJob or TooLate. Asking again is no error."""
+
+        def decide(lookup: Callable[[str], Job | None]) -> tuple[AnyEvent, ...]:
+            found = lookup(job)
+            if found is None:
+                raise UnknownJob(job)
+            if found.final:
+                raise TooLate(f"job {job} has ended already: it is {found.state}")
+            if found.kill_wanted:
+                return ()
+            asked = KillRequested(job=job, by=by)
+            if found.state is State.PROCESSED:
+                # Its processes are gone; only the results were still on their way.
+                reason = f"killed by {by}: its model had ended already"
+                return (
+                    asked,
+                    Killed(job=job, attempt=found.attempt, confirmed=True, reason=reason),
+                )
+            return (asked,)
+
+        try:
+            self._ledger.append(decide)
+        except LedgerFull as e:
+            raise NoRoom(f"the primary's disk is full: {e}") from e
+        self._bell.set()
+        return self.job(job)
+
+    def tick(self, now: float) -> None:
+        """One pass over spool and board, at ``now`` on the monotonic clock."""
+        if self._shelf.refresh():
+            self._dispatch.lay_out(self._shelf.models())
+        self._submissions.tend_created()
+        self._loop.tick(now)
+        self._dropbox.tend(now)
+
+    # --- reads ---------------------------------------------------------------------
+
+    def job(self, id: str) -> Job:
+        """Raises UnknownJob."""
+        found = self._ledger.board.job(id)
+        if found is None:
+            raise UnknownJob(id)
+        return found
+
+    def jobs(self, query: Query) -> Page:
+        return self._ledger.board.jobs(query)
+
+    def counts(self) -> dict[State, int]:
+        return self._ledger.board.counts()
+
+    def history(self, id: str) -> list[Record]:
+        """The job's records, oldest first. Raises UnknownJob."""
+        return self._ledger.history(self.job(id))
+
+    def events(self, after: int, limit: int) -> list[Record]:
+        """Up to ``limit`` records of all jobs with a sequence above ``after``."""
+        return self._ledger.iterate(after, limit)
+
+    def wait(self, seq: int, timeout: float) -> int:
+        """Wait until the board is past ``seq``, at most ``timeout`` seconds; the newest seq."""
+        return self._ledger.wait(seq, timeout)
+
+    def place(self, job: Job) -> int | None:
+        """How many jobs of its model wait before it; None if it does not wait."""
+        return self._ledger.board.place(job) if job.state is State.QUEUED else None
+
+    def progress(self, job: Job) -> int | None:
+        """Percent, while it runs and its model says so."""
+        if job.state is not State.RUNNING or job.worker is None:
+            return None
+        return self._nodes.progress(job.worker, key(job.id, job.attempt))
+
+    def models(self) -> dict[str, Model]:
+        return dict(self._shelf.models())
+
+    def model_errors(self) -> dict[str, str]:
+        """By folder name: why its model.toml does not hold."""
+        return dict(self._shelf.errors)
+
+    def nodes(self) -> list[Node]:
+        """The primary first, then the workers by name."""
+        counts = self.counts()
+        host = socket.gethostname()
+        busy = counts.get(State.RUNNING, 0) + counts.get(State.PROCESSED, 0)
+        me = Node(
+            name="primary",
+            node_url=f"file://{host}",
+            node_type="PRIMARY",
+            status="RUNNING" if busy else "WAITING",
+            liveness="alive",
+            host=host,
+            models={name: model.version for name, model in self._shelf.models().items()},
+            version=VERSION,
+            last_seen=0.0,
+            free_disk=self._files.free(),
+            free_memory=psutil.virtual_memory().available,
+            error=self._broken or "",
+        )
+        return [me, *self._nodes.shown(time.monotonic())]
+
+    def open_file(self, job: Job, name: FileName) -> JobFile:
+        """Raises NoSuchFile with the reason."""
+        if job.purged:
+            raise NoSuchFile(f"the files of job {job.id} were removed")
+        try:
+            return self._files.open(job.id, name)
+        except NoSuchFile:
+            if name != "job_log.txt" or job.worker is None or job.final:
+                raise NoSuchFile(_why_not(job, name)) from None
+        folder = places.log_folder(self._dispatch.root, job.worker)
+        try:
+            file = open_believed(folder, f"{key(job.id, job.attempt)}.log", None)
+        except SpoolError:
+            raise NoSuchFile(_why_not(job, name)) from None
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(0)
+        return JobFile(file, size, live=True)
+
+    def findings(self) -> list[str]:
+        """What an operator should know, a line each; empty when all is well."""
+        found = [f"spool: {what}" for what in self._loop.strange]
+        found += [f"model {name}: {why}" for name, why in self._shelf.errors.items()]
+        for node in self.nodes()[1:]:
+            if node.liveness in ("unreachable", "lost"):
+                found.append(f"worker {node.name} is {node.liveness}: {node.error or 'silent'}")
+            if node.paused:
+                found.append(f"worker {node.name} claims nothing: {node.paused}")
+        if self._ledger.torn:
+            found.append(f"ledger: {self._ledger.torn}")
+        if count := self._files.bad_count():
+            found.append(f"bad/: {count} files of workers were not believed; see {self._files.bad}")
+        if (free := self._files.free()) < 10 * RESERVE:
+            found.append(f"disk: only {free // 1024**2} MiB are free at {self.data}")
+        if self._broken:
+            found.append(self._broken)
+        return found
+
+    def healthy(self) -> str | None:
+        """None, or what is wrong."""
+        if self._broken:
+            return self._broken
+        if self._thread is not None and not self._thread.is_alive():
+            return "the primary does not tick"
+        return None
+
+    # --- inside --------------------------------------------------------------------
+
+    def _attempts(self, model: str) -> int:
+        return self._loop.attempts(model)
+
+    def _run(self) -> None:
+        for _ in range(SETTLED):  # before anything is published, the spool is known
+            self._tick_once()
+        while not self._stopping.is_set():
+            self._bell.wait(RESCAN)
+            self._bell.clear()
+            if not self._stopping.is_set():
+                self._tick_once()
+
+    def _tick_once(self) -> None:
+        try:
+            self.tick(time.monotonic())
+            self._broken = None
+        except LedgerStopped as e:
+            # What is on disk is unknown: only a restart that reads it can tell.
+            self._broken = f"the ledger stopped: {e}; restart the primary"
+            log.critical("%s", self._broken)
+            self._stopping.set()
+        except Exception as e:
+            self._broken = f"the last tick failed: {type(e).__name__}: {e}"
+            log.exception("the tick failed; it is tried again")
+
+
+def _wakes(path: str) -> bool:
+    """Whether a change in the spool is news for the primary: claims, reports, beats, drops."""
+    parts = path.split("/")
+    if parts[-1].startswith("."):
+        return False
+    if parts[0] == "workers":
+        return parts[-1] == "beat.json" or (len(parts) == 4 and parts[2] in ("cur", "reports"))
+    return len(parts) == 4 and parts[2] == "drop"
+
+
+def _why_not(job: Job, name: FileName) -> str:
+    if name == "input.zip":
+        return f"the input of job {job.id} is still being fetched"
+    what = "log" if name == "job_log.txt" else "output"
+    if job.final:
+        return f"job {job.id} ended {job.state} and left no {what}"
+    return f"job {job.id} is {job.state}: it has no {what} yet"

@@ -1,0 +1,228 @@
+"""How a job comes to be: an upload, a URL or a dropped zip, all by one path.
+
+The order of effects is the promise: the input is checked, synced under
+``jobs/``, and only then entered into the ledger; only then is anything
+acknowledged.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Executor
+
+import msgspec
+
+from ledger.errors import LedgerFull
+from ledger.events import AnyEvent, Failed, Killed, Queued, Submitted
+from ledger.jobs import Job, State
+from ledger.log import Ledger
+from primary import fetching
+from primary.errors import BadInput, NoRoom, NotAllowed, PrimaryError, Stopping, UnknownModel
+from primary.files import Files, Upload
+from spool import archive
+from spool.errors import BadZip
+from spool.manifest import Model
+
+log = logging.getLogger(__name__)
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody asks for. ``by`` says who, ``rerun_of`` the job that it repeats."""
+
+    name: str
+    model: str
+    by: str
+    rerun_of: str | None = None
+
+
+class Submissions:
+    """Enters jobs into the ledger. Thread-safe."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        files: Files,
+        pool: Executor,
+        models: Callable[[], Mapping[str, Model]],
+        wake: Callable[[], None],
+        allow_urls: Collection[str],
+    ) -> None:
+        self._ledger = ledger
+        self._files = files
+        self._pool = pool
+        self._models = models
+        self._wake = wake
+        self._allow_urls = frozenset(allow_urls)
+        self._fetching: set[str] = set()
+        self.stopping = False
+
+    def receive(self) -> Upload:
+        """Raises NoRoom or Stopping."""
+        if self.stopping:
+            raise Stopping("the primary is stopping; try again in a minute")
+        return self._files.receive()
+
+    def model(self, name: str) -> Model:
+        """Raises UnknownModel."""
+        models = self._models()
+        if name not in models:
+            raise UnknownModel(name, list(models))
+        return models[name]
+
+    def check(self, model: Model, upload: Upload) -> None:
+        """Raises BadInput, saying which entry and why."""
+        try:
+            archive.check(upload.path, model.required)
+        except BadZip as e:
+            raise BadInput(str(e), e.entry) from None
+
+    def submit(self, new: NewJob, upload: Upload) -> Job:
+        """Raises UnknownModel, BadInput, NoRoom or Stopping; then nothing is kept."""
+        model = self.model(new.model)
+        self.check(model, upload)
+        job = str(uuid.uuid4())
+        submitted = Submitted(
+            job=job,
+            name=new.name,
+            model=model.name,
+            by=new.by,
+            source="upload",
+            rerun_of=new.rerun_of,
+        )
+        return self.enter(submitted, upload)
+
+    def enter(self, submitted: Submitted, upload: Upload) -> Job:
+        """Sync a checked input and enter it as a queued job."""
+        if self.stopping:
+            raise Stopping("the primary is stopping; try again in a minute")
+        job = submitted.job
+        self._keep(upload, job)
+        queued = Queued(job=job, input=upload.digest)
+        try:
+            self._ledger.append(lambda _: (submitted, queued))
+        except LedgerFull as e:
+            self._files.forget(job)
+            raise NoRoom(f"the primary's disk is full: {e}; nothing was lost") from e
+        # F0/F1 if we die here: a restart finds the file in incoming/ and the job known.
+        self._files.accepted(job)
+        self._wake()
+        return self._job(job)
+
+    def submit_url(self, new: NewJob, url: str) -> Job:
+        """The input is fetched in the background. Raises UnknownModel, BadInput or NotAllowed."""
+        if self.stopping:
+            raise Stopping("the primary is stopping; try again in a minute")
+        model = self.model(new.model)
+        fetching.check_url(url, self._allow_urls)
+        job = str(uuid.uuid4())
+        submitted = Submitted(
+            job=job,
+            name=new.name,
+            model=model.name,
+            by=new.by,
+            source="url",
+            url=url,
+            rerun_of=new.rerun_of,
+        )
+        try:
+            self._ledger.append(lambda _: (submitted,))
+        except LedgerFull as e:
+            raise NoRoom(f"the primary's disk is full: {e}; nothing was lost") from e
+        self._wake()
+        return self._job(job)
+
+    def tend_created(self) -> None:
+        """Fetch what is CREATED, also after a restart (F0); kill what is not wanted."""
+        for job in self._ledger.board.created():
+            if job.id in self._fetching:
+                continue
+            if job.kill_wanted:
+                self._end(job.id, _killed)
+            elif job.url is not None and not self.stopping:
+                self._fetching.add(job.id)
+                self._pool.submit(self._fetch, job)
+
+    def recover(self) -> None:
+        """F0 at start: remove what was received and never became a job."""
+        for path in self._files.incoming.iterdir():
+            job = self._ledger.board.job(path.stem) if path.suffix == ".zip" else None
+            if job is None and path.suffix == ".zip":
+                self._files.forget(path.stem)
+            path.unlink(missing_ok=True)
+
+    # --- inside --------------------------------------------------------------------
+
+    def _keep(self, upload: Upload, job: str) -> None:
+        try:
+            upload.finish()
+            self._files.keep_input(upload, job)
+        except (NoRoom, OSError):
+            self._files.forget(job)
+            raise
+
+    def _fetch(self, job: Job) -> None:
+        """One fetch, in the pool: ends in QUEUED, FAILED, or in another try after a restart."""
+        try:
+            upload = self._files.receive(job.id)
+        except (NoRoom, FileExistsError) as e:
+            log.warning("job %s is fetched later: %s", job.id, e)
+            self._fetching.discard(job.id)
+            return
+        try:
+            fetching.fetch(
+                job.url or "",
+                upload.write,
+                allowed=self._allow_urls,
+                cancelled=lambda: self.stopping or self._job(job.id).kill_wanted,
+            )
+            if self.stopping or self._job(job.id).kill_wanted:
+                return
+            self.check(self.model(job.model), upload)
+            self._keep(upload, job.id)
+            queued = Queued(job=job.id, input=upload.digest)
+            self._ledger.append(lambda _: (queued,))
+            self._files.accepted(job.id)
+        except (BadInput, NotAllowed, UnknownModel) as e:
+            reason = str(e)
+            self._end(job.id, lambda j: _failed(j, "input", reason))
+        except PrimaryError as e:
+            log.warning("job %s is fetched again: %s", job.id, e)
+        except Exception as e:
+            log.exception("fetching the input of job %s", job.id)
+            reason = f"the primary could not store the input: {e}"
+            self._end(job.id, lambda j: _failed(j, "system", reason))
+        finally:
+            upload.discard()
+            self._fetching.discard(job.id)
+            self._wake()
+
+    def _end(self, id: str, event: Callable[[Job], AnyEvent]) -> None:
+        def decide(lookup: Callable[[str], Job | None]) -> tuple[AnyEvent, ...]:
+            job = lookup(id)
+            if job is None or job.state is not State.CREATED:
+                return ()
+            return (_killed(job) if job.kill_wanted else event(job),)
+
+        self._ledger.append(decide)
+
+    def _job(self, id: str) -> Job:
+        job = self._ledger.board.job(id)
+        assert job is not None, f"the board lost job {id}"
+        return job
+
+
+def _killed(job: Job) -> Killed:
+    return Killed(
+        job=job.id, attempt=job.attempt, confirmed=True, reason=f"killed by {job.kill_by}"
+    )
+
+
+def _failed(job: Job, failure: str, reason: str) -> Failed:
+    return Failed(
+        job=job.id,
+        attempt=job.attempt,
+        failure="input" if failure == "input" else "system",
+        reason=reason,
+    )

@@ -1,0 +1,234 @@
+"""The drop folder: zips that people put there, and the answers beside them.
+
+A folder has no events that can be trusted over a slow copy, so a zip is taken
+when two looks a few seconds apart agree and the zip's end record stands at its
+end. Answers lie in place, under the stem of the dropped name:
+
+=====================  =====================================================
+NAME.zip               leaves when it is taken
+.<job>.taken.NAME.zip  while it is checked and entered into the ledger
+NAME.job.json          appears then, and follows the job
+NAME.output.zip        the results, at the end, and
+NAME.log.txt           the log
+NAME.zip.rejected      a zip that cannot be run, with
+NAME.why.txt           the reason; also says what a half-copied zip waits for
+=====================  =====================================================
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from spool import names
+from spool.local import translating
+
+STEADY = 2.0  # seconds between two looks that must agree
+PATIENCE = 3600.0  # seconds without growth until a zip without an end is rejected
+EXPLAIN_AFTER = 10.0  # seconds without an end until NAME.why.txt says what is awaited
+LONGEST = 180  # bytes of a name: all answers must fit into 255
+
+_ANSWERS = (".job.json", ".output.zip", ".log.txt", ".why.txt", ".rejected")
+_HALF = (".part", ".filepart")  # what SFTP clients call a file on its way
+_TAKEN = ".taken."
+_END = b"PK\x05\x06"
+_END_SIZE = 22  # bytes of an end record without its comment
+_COMMENT_MAX = 0xFFFF
+
+Verdict = Literal["wait", "explain", "take", "reject"]
+
+
+class Look(NamedTuple):
+    """What one look at a dropped file saw; two equal ones mean that it rests."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+class Resting(NamedTuple):
+    """A look, and since when (monotonic seconds) it has been the same."""
+
+    look: Look
+    since: float
+
+
+def is_candidate(name: str) -> bool:
+    """Whether a name in ``drop/`` is something that a person put there for us."""
+    return not (name.startswith(".") or name.endswith(_HALF) or name.endswith(_ANSWERS))
+
+
+def judge_drop(rest: float, whole: bool) -> Verdict:
+    """What to do with a file that has been the same for ``rest`` seconds. Pure."""
+    if rest < STEADY:
+        return "wait"
+    if whole:
+        return "take"
+    if rest >= PATIENCE:
+        return "reject"
+    return "explain" if rest >= EXPLAIN_AFTER else "wait"
+
+
+def stem_of(name: str) -> str:
+    return name[:-4] if name.lower().endswith(".zip") else name
+
+
+def _short(text: str) -> str:
+    """``text`` cut so that every answer's name fits into 255 bytes."""
+    return text.encode()[:LONGEST].decode(errors="ignore")
+
+
+class DropFolder:
+    """One model's ``drop/``. Used by the primary's one tick thread."""
+
+    def __init__(self, root: Path, model: str) -> None:
+        self.path = root / names.drop_folder(model)
+        self._resting: dict[str, Resting] = {}
+        self._explained: set[str] = set()
+
+    def look(self, now: float) -> Iterator[tuple[str, Verdict]]:
+        """(name, verdict) of every candidate, at ``now`` on the monotonic clock."""
+        try:
+            found = sorted(n for n in os.listdir(self.path) if is_candidate(n))
+        except FileNotFoundError:
+            return
+        for name in self._resting.keys() - set(found):
+            del self._resting[name]
+            self._explained.discard(name)
+        for name in found:
+            look = self._look_at(name)
+            if look is None:
+                continue
+            resting = self._resting.get(name)
+            if resting is None or resting.look != look:
+                resting = self._resting[name] = Resting(look, now)
+            verdict = judge_drop(now - resting.since, self._whole(name, look))
+            if verdict != "explain":
+                yield name, verdict
+            elif name not in self._explained:
+                self._explained.add(name)
+                yield name, verdict
+
+    def take(self, name: str, job: str) -> Path:
+        """Set a dropped zip aside under its job's id. Raises Gone if it left meanwhile."""
+        taken = self.path / f".{job}{_TAKEN}{name}"
+        with translating(name):
+            os.rename(self.path / name, taken)
+        self._resting.pop(name, None)
+        self._unlink(f"{_short(stem_of(name))}.why.txt")
+        return taken
+
+    def taken(self) -> list[tuple[str, str]]:
+        """(job, name) of the zips that were set aside and not yet removed (D1, D2)."""
+        found = []
+        for entry in os.listdir(self.path) if self.path.is_dir() else ():
+            job, mark, name = entry[1:].partition(_TAKEN)
+            if entry.startswith(".") and mark and names.JOB_RE.match(job):
+                found.append((job, name))
+        return found
+
+    def put_back(self, job: str, name: str) -> None:
+        """D1: the ledger never heard of it. It is looked at again."""
+        os.rename(self.path / f".{job}{_TAKEN}{name}", self._free(name))
+
+    def done(self, job: str, name: str) -> None:
+        """D2: the ledger has it, and our copy is synced."""
+        self._unlink(f".{job}{_TAKEN}{name}")
+
+    def stem(self, name: str) -> str:
+        """A stem under which no other drop's answers lie: NAME, NAME.2, NAME.3 …"""
+        base = _short(stem_of(name))
+        stem, n = base, 1
+        while any((self.path / f"{stem}{end}").exists() for end in _ANSWERS[:3]):
+            n += 1
+            stem = f"{base}.{n}"
+        return stem
+
+    def explain(self, name: str, text: str) -> None:
+        self._write(f"{_short(stem_of(name))}.why.txt", text)
+
+    def reject(self, name: str, text: str, job: str | None = None) -> None:
+        """Call it ``NAME.zip.rejected`` and say why. ``job``: it was set aside under that id.
+
+        The reason is written first: a rejected file is never without one.
+        """
+        source = f".{job}{_TAKEN}{name}" if job else name
+        base, ending = _short(stem_of(name)), name[len(stem_of(name)) :]
+        stem, n = base, 1
+        while (self.path / f"{stem}{ending}.rejected").exists():
+            n += 1
+            stem = f"{base}.{n}"
+        self._write(f"{stem}.why.txt", text)
+        with translating(name):
+            os.rename(self.path / source, self.path / f"{stem}{ending}.rejected")
+        self._resting.pop(name, None)
+
+    # --- answers -------------------------------------------------------------------
+
+    def answer(self, stem: str, job_json: bytes, files: list[tuple[Path, str]]) -> None:
+        """Write ``stem.job.json``; before it, link each (file, suffix) beside it."""
+        for source, suffix in files:
+            target = self.path / f"{stem}{suffix}"
+            if not target.exists() and source.exists():
+                try:
+                    os.link(source, target)
+                except OSError:  # no links here: a copy, whole or not at all
+                    half = self.path / f".half.{stem}{suffix}"
+                    shutil.copyfile(source, half)
+                    half.rename(target)
+        self._write(f"{stem}.job.json", job_json)
+
+    def answered(self, stem: str) -> bytes | None:
+        """The ``stem.job.json`` that lies there."""
+        try:
+            return (self.path / f"{stem}.job.json").read_bytes()
+        except FileNotFoundError:
+            return None
+
+    # --- inside --------------------------------------------------------------------
+
+    def _look_at(self, name: str) -> Look | None:
+        try:
+            info = os.lstat(self.path / name)
+        except OSError:
+            return None
+        if not stat.S_ISREG(info.st_mode):
+            return None  # a folder, a link: not ours to touch
+        return Look(info.st_size, info.st_mtime_ns, info.st_ino)
+
+    def _whole(self, name: str, look: Look) -> bool:
+        """Whether a zip's end record stands at the very end. Other files count as whole."""
+        if not name.lower().endswith(".zip"):
+            return True
+        if look.size < _END_SIZE:
+            return False
+        try:
+            with (self.path / name).open("rb") as file:
+                tail_size = min(look.size, _END_SIZE + _COMMENT_MAX)
+                file.seek(look.size - tail_size)
+                tail = file.read(tail_size)
+        except OSError:
+            return False
+        at = tail.rfind(_END)
+        if at < 0 or len(tail) - at < _END_SIZE:
+            return False
+        return len(tail) - at == _END_SIZE + int.from_bytes(tail[at + 20 : at + 22], "little")
+
+    def _free(self, name: str) -> Path:
+        target, n = self.path / name, 1
+        while target.exists():
+            n += 1
+            target = self.path / f"{stem_of(name)}.{n}.zip"
+        return target
+
+    def _write(self, name: str, data: str | bytes) -> None:
+        half = self.path / f".half.{name}"
+        half.write_bytes(data.encode() if isinstance(data, str) else data)
+        half.rename(self.path / name)
+
+    def _unlink(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)

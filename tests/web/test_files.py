@@ -1,0 +1,126 @@
+"""Files of jobs: ranges, validators, and no trust in what a model wrote."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from web.files import wanted_range
+from web.problems import Problem
+
+
+@pytest.fixture
+def web(past: Any, kit: Any) -> Any:
+    return kit.Browser(past)
+
+
+def test_the_output_is_a_download_and_the_log_is_text(web: Any, kit: Any) -> None:
+    output = web.get(f"/data/{kit.DONE}/output.zip")
+    assert output.headers["content-type"] == "application/zip"
+    assert output.headers["content-disposition"] == (
+        f'attachment; filename="{kit.DONE}.output.zip"'
+    )
+    log = web.get(f"/data/{kit.DONE}/job_log.txt")
+    assert log.headers["content-type"] == "text/plain; charset=utf-8"
+    assert log.headers["content-disposition"] == "inline"
+    assert log.body == kit.LOG
+    for answer in (output, log):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"].startswith("sandbox")
+
+
+def test_a_final_file_has_its_hash_as_etag(web: Any, kit: Any) -> None:
+    path = f"/data/{kit.DONE}/job_log.txt"
+    tag = web.get(path).headers["etag"]
+    assert tag == f'"{sha256(kit.LOG).hexdigest()}"'
+    for given_tag in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        answer = web.get(path, if_none_match=given_tag)
+        assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", tag)
+    assert web.get(path, if_none_match='"x"').status == 200
+
+
+def test_ranges(web: Any, kit: Any) -> None:
+    path, log = f"/data/{kit.DONE}/job_log.txt", kit.LOG
+    size = len(log)
+    for asked, part in (
+        ("bytes=0-0", log[:1]),
+        ("bytes=5-", log[5:]),
+        ("bytes=5-9", log[5:10]),
+        ("bytes=-7", log[-7:]),
+        (f"bytes=-{size + 50}", log),
+        (f"bytes=3-{size + 50}", log[3:]),
+    ):
+        answer = web.get(path, range=asked)
+        assert (answer.status, answer.body) == (206, part), asked
+        assert answer.headers["content-length"] == str(len(part))
+        start = log.rindex(part) if asked.startswith("bytes=-") else int(asked[6:].split("-")[0])
+        assert answer.headers["content-range"] == f"bytes {start}-{start + len(part) - 1}/{size}"
+
+
+def test_a_range_behind_the_end(web: Any, kit: Any) -> None:
+    answer = web.get(f"/data/{kit.DONE}/job_log.txt", range=f"bytes={len(kit.LOG)}-")
+    assert answer.status == 416
+    assert answer.headers["content-range"] == f"bytes */{len(kit.LOG)}"
+
+
+def test_if_range_of_another_version_sends_the_whole(web: Any, kit: Any) -> None:
+    path = f"/data/{kit.DONE}/job_log.txt"
+    tag = web.get(path).headers["etag"]
+    assert web.get(path, range="bytes=5-", if_range=tag).status == 206
+    assert web.get(path, range="bytes=5-", if_range='"other"').body == kit.LOG
+
+
+@given(st.text("0123456789-,bytes= x", max_size=30), st.integers(0, 50))
+def test_any_range_is_a_part_the_whole_or_416(header: str, size: int) -> None:
+    try:
+        part = wanted_range(header, size)
+    except Problem as problem:
+        assert problem.status == 416
+        return
+    assert part is None or 0 <= part[0] < part[1] <= size
+
+
+def test_what_is_not_there_says_why(web: Any, kit: Any) -> None:
+    answer = web.get(f"/data/{kit.BROKEN}/output.zip")
+    assert answer.status == 404 and "no output" in answer.json["detail"]
+
+
+def test_the_log_from_an_offset(web: Any, kit: Any) -> None:
+    for offset in (0, 7, len(kit.LOG), len(kit.LOG) + 5):
+        answer = web.get(f"/jobs/{kit.DONE}/log?offset={offset}")
+        assert (answer.status, answer.body) == (200, kit.LOG[offset:])
+        assert answer.headers["x-log-size"] == str(len(kit.LOG))
+        assert answer.headers["x-log-final"] == "true"
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert web.get(f"/jobs/{kit.DONE}/log", range="bytes=0-4").body == kit.LOG[:5]
+    assert web.get(f"/jobs/{kit.DONE}/log?offset=x").status == 400
+    tag = web.get(f"/jobs/{kit.DONE}/log").headers["etag"]
+    assert web.get(f"/jobs/{kit.DONE}/log", if_none_match=tag).status == 304
+
+
+def test_a_log_that_is_not_there_yet_is_empty(web: Any, kit: Any) -> None:
+    waiting = web.get(f"/jobs/{kit.RUNNING}/log")
+    assert (waiting.status, waiting.body, waiting.headers["x-log-final"]) == (200, b"", "false")
+    never = web.get(f"/jobs/{kit.BROKEN}/log")
+    assert (never.status, never.body, never.headers["x-log-final"]) == (200, b"", "true")
+
+
+def test_a_live_log_grows_and_has_no_etag(web: Any, kit: Any, data: Path) -> None:
+    folder = data / "spool" / "workers" / "w" / "log"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{kit.RUNNING}.1.log"
+    log.write_bytes(b"one\n")
+    path = f"/data/{kit.RUNNING}/job_log.txt"
+    first = web.get(path, if_none_match="*")
+    assert (first.body, "etag" in first.headers) == (b"one\n", False)
+    with log.open("ab") as more:
+        more.write(b"two\n")
+    assert web.get(path, range="bytes=4-").body == b"two\n"
+    answer = web.get(f"/jobs/{kit.RUNNING}/log?offset=4")
+    assert (answer.body, answer.headers["x-log-final"]) == (b"two\n", "false")
+    assert "two" in web.get(f"/jobs/{kit.RUNNING}", accept="text/html").text

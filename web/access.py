@@ -1,0 +1,122 @@
+"""Who may do what: the Host, the origin and the admin key of a request. Pure.
+
+Rules, in the order in which a request meets them:
+
+1. Its ``Host`` must be one that we know. A page of another site can make a
+   browser send anything to a name that it controls and that suddenly resolves
+   to us (DNS rebinding), but the browser then still sends *that* name.
+2. A request that changes something and comes from a browser must come from
+   one of our own pages.
+3. Killing needs the admin: on a loopback listener everybody who can reach it
+   (but nobody whom a proxy forwarded), else whoever shows the admin key.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+Role = Literal["admin", "submit"]
+
+COOKIE = "modelrunner_admin"
+
+# The cookie holds this text sealed with the admin key, never the key itself:
+# who reads a cookie jar can sign in here, but learns no key.
+_COOKIE_TEXT = b"Model Runner: signed in as admin"
+
+# What proxies add. Behind one, every request comes from loopback, so what the
+# listener's address says about the sender is void.
+_FORWARDED = ("X-Forwarded-For", "X-Real-Ip", "Forwarded", "Via")
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """``hosts`` are known Host names besides localhost and IP addresses, without ports."""
+
+    anonymous: Role
+    admin_key: str | None = None
+    hosts: frozenset[str] = frozenset()
+
+    def knows(self, host: str | None) -> bool:
+        """Whether ``host``, a Host header, is a name of ours."""
+        name = _host_name(host or "")
+        if not name:
+            return False
+        if name == "localhost" or name.endswith(".localhost"):
+            return True
+        return _is_address(name) or name in {known.lower().rstrip(".") for known in self.hosts}
+
+    def is_key(self, given: str) -> bool:
+        """Whether ``given`` is the admin key; compared in constant time."""
+        return self.admin_key is not None and hmac.compare_digest(
+            given.encode(errors="surrogatepass"), self.admin_key.encode()
+        )
+
+    def cookie(self) -> str:
+        """What a signed-in browser carries; only to be called where there is a key."""
+        assert self.admin_key is not None
+        return hmac.new(self.admin_key.encode(), _COOKIE_TEXT, "sha256").hexdigest()
+
+    def signed_in(self, headers: Mapping[str, str], cookie: str | None) -> bool:
+        """Whether the request shows the admin key, as a cookie or as a bearer."""
+        if self.admin_key is None:
+            return False
+        if cookie and hmac.compare_digest(cookie.encode(errors="replace"), self.cookie().encode()):
+            return True
+        scheme, _, given = headers.get("Authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self.is_key(given.strip())
+
+    def role(self, headers: Mapping[str, str], cookie: str | None) -> Role:
+        if self.signed_in(headers, cookie):
+            return "admin"
+        if self.anonymous == "admin" and not any(headers.get(name) for name in _FORWARDED):
+            return "admin"
+        return "submit"
+
+
+def foreign_origin(method: str, headers: Mapping[str, str]) -> str | None:
+    """Where a request that changes something comes from, if that is another site; else None.
+
+    Sec-Fetch-Site comes from the browser itself and decides where it is sent
+    (https, localhost). Else Origin must name the Host that was asked. Neither
+    is sent by API clients.
+    """
+    if method in _SAFE_METHODS:
+        return None
+    origin = headers.get("Origin")
+    site = headers.get("Sec-Fetch-Site")
+    if site:
+        return None if site in ("same-origin", "none") else origin or site
+    if not origin:
+        return None
+    try:
+        same = urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
+    except ValueError:
+        same = False
+    return None if same and urlsplit(origin).netloc else origin
+
+
+def _host_name(header: str) -> str:
+    """The lower-case name or address in a Host header, without its port; "" if it is none."""
+    try:
+        parts = urlsplit(f"//{header}")
+        _ = parts.port  # raises ValueError where it is no number
+    except ValueError:
+        return ""
+    if parts.netloc != header or "@" in header:
+        return ""
+    return (parts.hostname or "").rstrip(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

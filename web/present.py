@@ -1,0 +1,143 @@
+"""Jobs, nodes and models as the API and the pages show them. Pure."""
+
+from __future__ import annotations
+
+from msgspec import structs, to_builtins
+
+from ledger.events import Digest, Record
+from ledger.jobs import Job
+from primary.nodes import Node
+from spool.manifest import Model
+
+DATA = "data"  # primary_data_dir: <primary_url>/data/<id>/... are a job's files
+
+
+def naive(time: str | None) -> str | None:
+    """A record's time (RFC 3339, UTC) as the API writes it: naive ISO with microseconds."""
+    return time.removesuffix("Z") if time else None
+
+
+def digest(of: Digest | None) -> dict[str, object] | None:
+    return structs.asdict(of) if of else None
+
+
+def job(job: Job, primary_url: str, progress: int | None) -> dict[str, object]:
+    """The job's members; the fixed interface's nine first."""
+    run = job.run
+    return {
+        "created": naive(job.created),
+        "model": job.model,
+        "name": job.name,
+        "primary_data_dir": DATA,
+        "primary_url": primary_url,
+        "status": str(job.state),
+        "uuid": job.id,
+        # a worker behind SSH may have no address of its own: then its name says where
+        "worker_data_dir": job.run_dir or None,
+        "worker_url": (job.node_url or job.host or job.worker) or None,
+        "on_primary": True,
+        "attempt": job.attempt,
+        "kill_requested": job.kill_wanted,
+        "reason": job.reason,
+        "failure": job.failure,
+        "confirmed": job.confirmed,
+        "exit_code": run.exit_code if run else None,
+        "signal": run.signal if run else None,
+        "wall_seconds": run.wall_seconds if run else None,
+        "cpu_seconds": run.cpu_seconds if run else None,
+        "peak_memory": run.peak_memory if run else None,
+        "worker": job.worker,
+        "progress": progress,
+        "started": naive(job.started),
+        "ended": naive(job.ended),
+        "updated": naive(job.updated),
+        "source": job.source,
+        "rerun_of": job.rerun_of,
+        "by": job.by,
+        "purged": job.purged,
+        "input": digest(job.input),
+        "log": digest(job.log),
+        "output": digest(job.output),
+    }
+
+
+def node(node: Node) -> dict[str, object]:
+    """A node's members; ``model`` and ``version`` as the fixed interface wants them."""
+    return structs.asdict(node) | {
+        "model": ", ".join(sorted(node.models)),
+        "jobs": list(node.jobs),
+    }
+
+
+def model(model: Model) -> dict[str, object]:
+    """What a submitter may know of a model: not its folder, command or environment."""
+    return {
+        "name": model.name,
+        "title": model.title,
+        "description": model.description,
+        "parallel": model.parallel,
+        "timeout": model.timeout,
+        "attempts": model.attempts,
+        "required": list(model.required),
+        "input_description": model.input_description,
+        "version": model.version,
+    }
+
+
+def record(record: Record) -> dict[str, object]:
+    event = to_builtins(record.event)
+    return {"seq": record.seq, "time": record.time, **event, "hash": record.hash}
+
+
+# --- for people -------------------------------------------------------------------
+
+
+def moment(time: str | None) -> str:
+    """A record's time for a page, to the second."""
+    return f"{time[:10]} {time[11:19]} UTC" if time else ""
+
+
+def size(count: int | None) -> str:
+    """Bytes in the unit that people would use."""
+    if count is None:
+        return ""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 999.5 or unit == "TB":
+            break
+    return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a length of time."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour} h"
+    if hours:
+        return f"{hours} h {minute} min"
+    return f"{minutes} min {second} s"
+
+
+def fact(record: Record) -> str:
+    """One record in words, for a job's history."""
+    event = to_builtins(record.event)
+    hidden = ("kind", "job")
+    parts = []
+    for key, value in event.items():
+        if key in hidden or value in (None, ""):
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+            parts.append(f"{key} ({value})")
+        else:
+            parts.append(f"{key.replace('_', ' ')}: {value}")
+    return "; ".join(parts)

@@ -1,0 +1,173 @@
+"""What all routes share: the primary, who is asking, and the forms of an answer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+
+import bottle
+import msgspec
+
+from ledger.errors import LedgerError
+from primary.errors import PrimaryError
+from primary.server import Primary
+from web import accept, problems
+from web.access import COOKIE, Access, foreign_origin
+from web.pages import Pages
+from web.problems import Problem
+
+log = logging.getLogger(__name__)
+
+# Long polls that may wait at once. Below the number of the server's threads
+# (serving.THREADS), so that waiting never keeps a submission or a kill out.
+MAX_POLLS = 8
+
+# same-origin, not no-referrer: with the latter, browsers send "Origin: null"
+# with our own forms, and foreign_origin would refuse them.
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+        "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_NEGOTIATED = {"Cache-Control": "no-cache", "Vary": "Accept, Cookie"}
+
+
+class Site:
+    """One primary as it is shown; its methods speak about the request of their thread."""
+
+    def __init__(self, primary: Primary, access: Access) -> None:
+        self.primary, self.access = primary, access
+        self.pages = Pages()
+        self.closing = threading.Event()
+        self.polls = threading.BoundedSemaphore(MAX_POLLS)
+
+    # --- who is asking
+
+    def accepts(self) -> str:
+        given: str = bottle.request.headers.get("Accept", "")
+        return given
+
+    def wants_page(self) -> bool:
+        return accept.names_html(self.accepts())
+
+    def signed_in(self) -> bool:
+        request = bottle.request
+        return self.access.signed_in(request.headers, request.get_cookie(COOKIE))
+
+    def is_admin(self) -> bool:
+        request = bottle.request
+        return self.access.role(request.headers, request.get_cookie(COOKIE)) == "admin"
+
+    def need_admin(self, what: str) -> None:
+        if not self.is_admin():
+            raise Problem(
+                403,
+                f"{what} needs the admin key: open /admin/<key> in the browser, or send "
+                f"it as 'Authorization: Bearer <key>' (MODELRUNNER_KEY for our own client)",
+            )
+
+    def by(self) -> str:
+        """Who is asking, for the ledger."""
+        address: str = bottle.request.environ.get("REMOTE_ADDR") or "unknown"
+        return f"admin@{address}" if self.signed_in() else address
+
+    def url(self) -> str:
+        """scheme://Host of the request; the Host has been checked."""
+        environ = bottle.request.environ
+        return f"{environ['wsgi.url_scheme']}://{environ['HTTP_HOST']}"
+
+    # --- the forms of an answer
+
+    def reply(self, data: object, status: int = 200) -> bottle.HTTPResponse:
+        # indent=0: one line with a space after each colon, as most scripts that
+        # pick JSON apart with sed expect
+        body = msgspec.json.format(msgspec.json.encode(data), indent=0)
+        return bottle.HTTPResponse(
+            body, status, {"Content-Type": "application/json", **_NEGOTIATED}
+        )
+
+    def page(self, name: str, *, status: int = 200, **values: object) -> bottle.HTTPResponse:
+        body = self.pages.render(name, admin=self.is_admin(), signed_in=self.signed_in(), **values)
+        headers = {"Content-Type": "text/html; charset=utf-8", **_NEGOTIATED}
+        return bottle.HTTPResponse(body, status, headers)
+
+    def lead(self, path: str) -> bottle.HTTPResponse:
+        """See other. A path, not an address: it holds behind any proxy."""
+        return bottle.HTTPResponse(status=303, headers={"Location": path, **_NEGOTIATED})
+
+    def refuse(self, problem: Problem) -> bottle.HTTPResponse:
+        """The problem as a page for browsers, as a problem document for all others."""
+        if self.wants_page():
+            response = self.page("problem", status=problem.status, problem=problem)
+        else:
+            headers = {"Content-Type": problems.CONTENT_TYPE, **_NEGOTIATED}
+            response = bottle.HTTPResponse(problem.document(), problem.status, headers)
+        for name, value in problem.headers.items():
+            response.set_header(name, value)
+        return response
+
+    def failed(self) -> Problem:
+        """The problem that stands for the exception being handled: an id, and no trace."""
+        reference = uuid.uuid4().hex[:12]
+        request = bottle.request
+        log.exception("error %s at %s %r", reference, request.method, request.path)
+        return Problem(
+            500, f"something went wrong on our side; the server's log knows it as {reference}"
+        )
+
+    def check_request(self) -> None:
+        """Refuses a foreign Host, and changes that another site's page asks for."""
+        request = bottle.request
+        host = request.headers.get("Host")
+        if not self.access.knows(host):
+            raise self.refuse(
+                Problem(
+                    421,
+                    f"unknown Host {(host or '')[:100]!r}: this server answers to its own names "
+                    f"and addresses; its keeper can add one with 'serve --host NAME'",
+                )
+            )
+        origin = foreign_origin(request.method, request.headers)
+        if origin:
+            raise self.refuse(
+                Problem(403, f"a page of another site ({origin[:100]!r}) may not change anything")
+            )
+
+
+class Guard:
+    """The bottle plugin that turns every error of a route into an answer."""
+
+    name, api = "guard", 2
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def apply(self, callback, route):  # type: ignore[no-untyped-def]  # bottle's interface
+        del route
+        site = self._site
+
+        def guarded(*args: str, **named: str) -> object:
+            try:
+                return callback(*args, **named)
+            except bottle.HTTPResponse:
+                raise
+            except Problem as e:
+                return site.refuse(e)
+            except PrimaryError as e:
+                return site.refuse(problems.of(e))
+            except LedgerError as e:
+                log.error("%s", e)
+                return site.refuse(Problem(503, f"the ledger takes nothing now: {e}"))
+            except Exception:  # noqa: BLE001  # logged there, with an id
+                return site.refuse(site.failed())
+
+        return guarded
+
+    def close(self) -> None:
+        """Ends the long polls."""
+        self._site.closing.set()
