@@ -8,6 +8,8 @@ imports stand inside functions here, and only here.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -168,15 +170,20 @@ def ledger() -> None:
     """Verify, show or export the ledger."""
 
 
-def _ledger(command: str, *arguments: Any) -> None:
-    """One of ``ledger.commands``, with what it cannot do as one line."""
-    from ledger import commands
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What cannot be done is one line on stderr and exit code 1."""
     from ledger.errors import LedgerError
 
     try:
-        sys.exit(getattr(commands, command)(*arguments))
-    except (LedgerError, OSError) as e:
+        yield
+    except BrokenPipeError:  # whoever read our output has gone
+        sys.stderr.close()
+    except LedgerError as e:
         click.echo(f"Error:  {e}", err=True)
+        sys.exit(1)
+    except OSError as e:
+        click.echo(f"Error:  {e.filename}: {e.strerror}" if e.filename else str(e), err=True)
         sys.exit(1)
 
 
@@ -184,22 +191,52 @@ def _ledger(command: str, *arguments: Any) -> None:
 @_data
 def verify(data: Path) -> None:
     """Check the chain, and the hashes of the files of finished jobs."""
-    _ledger("verify", data)
+    from ledger import commands
+
+    with _one_line():
+        report = commands.verify(data)
+        for finding in report.findings:
+            click.echo(f"{finding.where}: {finding.what}", err=True)
+        click.echo(f"{report.records} records, {report.files} files; head {report.head}")
+        if not report.sound:
+            click.echo("Error:  the ledger and its files do not hold", err=True)
+            sys.exit(1)
 
 
 @ledger.command()
 @_data
 @click.argument("job")
 def show(data: Path, job: str) -> None:
-    """Print the records of one job."""
-    _ledger("show", data, job)
+    """Print the records of one job, one JSON object a line."""
+    import json
+
+    import msgspec
+
+    from ledger import commands
+
+    with _one_line():
+        found = False
+        for record in commands.show(data, job):
+            found = True
+            # flat, as the line in the ledger is
+            members = msgspec.structs.asdict(record)
+            event = msgspec.to_builtins(members.pop("event"))
+            line = {"seq": members.pop("seq"), "time": members.pop("time"), **event, **members}
+            click.echo(json.dumps(line, ensure_ascii=False))
+        if not found:
+            click.echo(f"Error:  the ledger has no job {job!r}", err=True)
+            sys.exit(1)
 
 
 @ledger.command()
 @_data
 def export(data: Path) -> None:
     """Print all records, one JSON object a line."""
-    _ledger("export", data)
+    from ledger import commands
+
+    with _one_line():
+        for line in commands.export(data):
+            click.echo(line, nl=False)
 
 
 if __name__ == "__main__":

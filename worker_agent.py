@@ -240,9 +240,14 @@ class Agent:
             self._beat()
             if self.stopping.is_set():
                 return
-            if self._beat_now.wait(BEAT):
+            if self._beat_now.wait(self._pause_between_beats()):
                 self._beat_now.clear()
                 self.stopping.wait(NEWS)
+
+    def _pause_between_beats(self) -> float:
+        """Seconds; shorter where a model's lease would end between two ordinary beats."""
+        leases = [model.lease for model in self._models.values() if model.lease is not None]
+        return max(0.2, min([BEAT, *(lease / 4 for lease in leases)]))
 
     def _beat(self) -> None:
         try:

@@ -13,44 +13,37 @@ A job is a dict with the members of ``GET /jobs/<id>``.
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
-from urllib.parse import quote, urlencode, urlsplit
+from typing import BinaryIO, Literal
+from urllib.parse import quote, urlencode
 
+from client import connection
+from client.connection import (
+    PIECE,
+    SERVER_VARIABLE,
+    TRIES,
+    ClientError,
+    Connection,
+    Json,
+    OnProgress,
+    Unreachable,
+)
 from client.multipart import Body
 
+__all__ = ["Client", "ClientError", "LogPart", "TimedOut", "Unreachable"]
+
 DEFAULT_SERVER = "http://localhost:8080"
-SERVER_VARIABLE, KEY_VARIABLE = "MODELRUNNER_SERVER", "MODELRUNNER_KEY"
+KEY_VARIABLE = "MODELRUNNER_KEY"
 FINAL = frozenset({"COMPLETE", "FAILED", "KILLED"})
 
-TIMEOUT = 60.0  # seconds without a byte
-TRIES = 5  # of a request that may be repeated
-BACK_OFF = 0.25  # seconds before the second try; doubled each time
 POLL = 0.3  # seconds between looks at a log that is followed
 LONG_POLL = 20  # seconds that the server may hold a question for news
-PIECE = 256 * 1024  # bytes
 
 FileName = Literal["input.zip", "job_log.txt", "output.zip"]
-Json = dict[str, Any]
-OnProgress = Callable[[int, int], None]
 OnLog = Callable[[bytes], None]
-
-
-class ClientError(Exception):
-    """The server refused. ``status`` is HTTP's; ``field`` names the form field that is wrong."""
-
-    def __init__(self, message: str, status: int | None = None, field: str | None = None) -> None:
-        self.status, self.field = status, field
-        super().__init__(message)
-
-
-class Unreachable(ClientError):
-    """No answer from the server. What was asked may have been done all the same."""
 
 
 class TimedOut(ClientError):
@@ -72,24 +65,13 @@ class Client:
     """
 
     def __init__(self, server: str | None = None, key: str | None = None) -> None:
-        self.server = (server or os.environ.get(SERVER_VARIABLE) or DEFAULT_SERVER).rstrip("/")
-        if "://" not in self.server:
-            self.server = f"http://{self.server}"
-        self._key = key or os.environ.get(KEY_VARIABLE)
-        parts = urlsplit(self.server)
-        try:
-            self._port = parts.port
-        except ValueError:
-            raise self._bad_server() from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise self._bad_server()
-        self._https, self._host, self._prefix = parts.scheme == "https", parts.hostname, parts.path
+        address = server or os.environ.get(SERVER_VARIABLE) or DEFAULT_SERVER
+        self._http = Connection(address, key or os.environ.get(KEY_VARIABLE))
 
-    def _bad_server(self) -> ClientError:
-        return ClientError(
-            f"{self.server!r} is no server's address; expected http://HOST:PORT "
-            f"(--server or {SERVER_VARIABLE})"
-        )
+    @property
+    def server(self) -> str:
+        """The address that is spoken to."""
+        return self._http.server
 
     # --- jobs
 
@@ -110,13 +92,13 @@ class Client:
         text = os.fspath(source)
         if text.startswith(("http://", "https://")):
             fields = {"job_name": name or text.rpartition("/")[2] or model, "model": model}
-            answer = self._post("/jobs", Body(fields | {"zip_url": text}), on_progress)
+            answer = self._http.post("/jobs", Body(fields | {"zip_url": text}), on_progress)
         else:
             path = Path(text)
             with path.open("rb") as file:
                 fields = {"job_name": name or path.stem, "model": model}
                 body = Body(fields, "zip_file", path.name, file)
-                answer = self._post("/jobs", body, on_progress)
+                answer = self._http.post("/jobs", body, on_progress)
         return self.job(answer["id"])
 
     def validate(
@@ -125,10 +107,10 @@ class Client:
         """Check an input without running it. Raises ClientError with what is wrong."""
         with Path(path).open("rb") as file:
             body = Body({}, "zip_file", Path(path).name, file)
-            self._post(f"/models/{quote(model, safe='')}/validate", body, on_progress)
+            self._http.post(f"/models/{quote(model, safe='')}/validate", body, on_progress)
 
     def job(self, id: str) -> Json:
-        return self._get(f"/jobs/{quote(id, safe='')}")
+        return self._http.get(f"/jobs/{quote(id, safe='')}")
 
     def jobs(
         self,
@@ -144,30 +126,26 @@ class Client:
         for field, value in (("model", model), ("q", text), ("before", before), ("limit", limit)):
             if value is not None:
                 query.append((field, str(value)))
-        data: list[Json] = self._get(f"/jobs?{urlencode(query)}")["data"]
+        data: list[Json] = self._http.get(f"/jobs?{urlencode(query)}")["data"]
         return data
 
     def events(self, id: str) -> list[Json]:
         """The job's records in the ledger."""
-        data: list[Json] = self._get(f"/jobs/{quote(id, safe='')}/events")["data"]
+        data: list[Json] = self._http.get(f"/jobs/{quote(id, safe='')}/events")["data"]
         return data
 
     def kill(self, id: str) -> str:
         """Ask for the job's end; returns the server's message."""
-        message: str = self._post(f"/jobs/{quote(id, safe='')}/kill", Body({}), None)["message"]
+        message: str = self._http.post(f"/jobs/{quote(id, safe='')}/kill", Body({}), None)[
+            "message"
+        ]
         return message
 
     def log(self, id: str, offset: int = 0) -> LogPart:
         """What the log holds from ``offset`` on."""
-        with self._getting(f"/jobs/{quote(id, safe='')}/log?offset={offset}") as response:
-            data = response.read()
-            header = response.getheader
-            return LogPart(
-                data,
-                offset + len(data),
-                header("X-Log-Final") == "true",
-                int(header("X-Log-Attempt", "1")),
-            )
+        headers, data = self._http.read(f"/jobs/{quote(id, safe='')}/log?offset={offset}")
+        final, attempt = headers["X-Log-Final"] == "true", int(headers["X-Log-Attempt"] or 1)
+        return LogPart(data, offset + len(data), final, attempt)
 
     def follow(self, id: str) -> Iterator[bytes]:
         """The log as it grows, until the job has ended."""
@@ -211,7 +189,7 @@ class Client:
             time.sleep(max(0.0, min(left, 0.05 - (time.monotonic() - began))))
 
     def _news(self, seq: int, wait: float) -> int:
-        newest: int = self._get(f"/events?after={seq}&wait={wait:.3f}")["seq"]
+        newest: int = self._http.get(f"/events?after={seq}&wait={wait:.3f}")["seq"]
         return newest
 
     def download(
@@ -243,8 +221,8 @@ class Client:
         idle = 0
         while True:
             at = file.tell()
-            headers = {"Range": f"bytes={at}-", "If-Range": tag} if at and tag else None
-            with self._getting(path, headers) as response:
+            headers = {"Range": f"bytes={at}-", "If-Range": tag} if at and tag else {}
+            with self._http.opened(path, headers) as response:
                 if response.status != 206:
                     at = file.seek(0)
                     file.truncate()
@@ -264,135 +242,20 @@ class Client:
             idle = 0 if file.tell() > at else idle + 1
             if idle >= TRIES:
                 raise Unreachable(f"{self.server}{path}: {error}")
-            time.sleep(BACK_OFF * 2**idle)
+            time.sleep(connection.BACK_OFF * 2**idle)
 
     # --- the service
 
     def models(self) -> list[Json]:
-        data: list[Json] = self._get("/models")["data"]
+        data: list[Json] = self._http.get("/models")["data"]
         return data
 
     def status(self) -> list[Json]:
         """The nodes, the primary first."""
-        data: list[Json] = self._get("/status")["data"]
+        data: list[Json] = self._http.get("/status")["data"]
         return data
 
     def doctor(self) -> list[str]:
         """What somebody should look at; empty when all is well."""
-        findings: list[str] = self._get("/doctor")["findings"]
+        findings: list[str] = self._http.get("/doctor")["findings"]
         return findings
-
-    # --- HTTP
-
-    def _get(self, path: str) -> Json:
-        with self._getting(path) as response:
-            return self._json(response.read())
-
-    @contextmanager
-    def _getting(
-        self, path: str, headers: dict[str, str] | None = None
-    ) -> Iterator[http.client.HTTPResponse]:
-        """A GET's answer. A dropped connection is tried again, with back-off: reading is safe."""
-        tried = 0
-        while True:
-            connection = self._connection()
-            try:
-                connection.request("GET", self._prefix + path, headers=self._headers(headers))
-                response = connection.getresponse()
-                break
-            except (OSError, http.client.HTTPException) as e:
-                connection.close()
-                tried += 1
-                if tried >= TRIES or not _passing(e):
-                    raise self._unreachable(e) from e
-                time.sleep(BACK_OFF * 2 ** (tried - 1))
-        try:
-            if response.status >= 300:
-                raise self._refusal(response)
-            yield response
-        finally:
-            response.close()
-            connection.close()
-
-    def _post(self, path: str, body: Body, on_progress: OnProgress | None) -> Json:
-        """Never repeated: who loses the answer cannot know whether it was done."""
-        connection = self._connection()
-        try:
-            with self._talking():
-                connection.putrequest("POST", self._prefix + path)
-                headers = {"Content-Type": body.content_type, "Content-Length": str(body.size)}
-                for name, value in self._headers(headers).items():
-                    connection.putheader(name, value)
-                connection.endheaders()
-            self._send(connection, body, on_progress)
-            with self._talking():
-                response = connection.getresponse()
-                if response.status >= 300:
-                    raise self._refusal(response)
-                return self._json(response.read())
-        finally:
-            connection.close()
-
-    def _send(
-        self, connection: http.client.HTTPConnection, body: Body, on_progress: OnProgress | None
-    ) -> None:
-        sent = 0
-        for piece in body.pieces(PIECE):  # the file's own errors are the caller's
-            try:
-                with self._talking():
-                    connection.send(piece)
-            except Unreachable as e:
-                if isinstance(e.__cause__, BrokenPipeError | ConnectionResetError):
-                    return  # refused before all had arrived: the answer says why
-                raise
-            sent += len(piece)
-            if on_progress:
-                on_progress(sent, body.size)
-
-    @contextmanager
-    def _talking(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, http.client.HTTPException) as e:
-            raise self._unreachable(e) from e
-
-    def _connection(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
-        return kind(self._host, self._port, timeout=TIMEOUT)
-
-    def _headers(self, more: dict[str, str] | None) -> dict[str, str]:
-        headers = {"Accept": "application/json", "User-Agent": "modelrunner"} | (more or {})
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        return headers
-
-    def _json(self, data: bytes) -> Json:
-        try:
-            answer = json.loads(data)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise ClientError(f"{self.server} is not a Model Runner: it answered no JSON object")
-        return answer
-
-    def _refusal(self, response: http.client.HTTPResponse) -> ClientError:
-        try:
-            problem = json.loads(response.read(64 * 1024))
-            return ClientError(str(problem["detail"]), response.status, problem.get("field"))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            text = f"{self.server} answered {response.status} {response.reason}"
-            return ClientError(text, response.status)
-
-    def _unreachable(self, error: Exception) -> Unreachable:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Unreachable(
-            f"no answer from {self.server}: {reason}; is it running there? "
-            f"Another address is set with --server or {SERVER_VARIABLE}"
-        )
-
-
-def _passing(error: Exception) -> bool:
-    """Whether another try may help. A refused connection is no accident: nobody listens."""
-    return isinstance(
-        error, ConnectionError | TimeoutError | http.client.HTTPException
-    ) and not isinstance(error, ConnectionRefusedError)

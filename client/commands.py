@@ -16,7 +16,8 @@ from typing import Any, NoReturn, ParamSpec
 
 import click
 
-from client.api import DEFAULT_SERVER, KEY_VARIABLE, SERVER_VARIABLE, Client, ClientError
+from client.api import DEFAULT_SERVER, KEY_VARIABLE, Client, ClientError
+from client.connection import SERVER_VARIABLE
 
 P = ParamSpec("P")
 
@@ -259,9 +260,17 @@ def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         return
     # rich takes a fifth of a second to load: only where somebody looks
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
+    # What one copies into the next command is never cut.
+    whole = ("id", "name" if heads[0] == "name" else "state")
+    columns = [
+        Column(head, no_wrap=True, min_width=max(len(head), *(len(row[n]) for row in rows)))
+        if head in whole and rows
+        else Column(head, overflow="fold")
+        for n, head in enumerate(heads)
+    ]
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(_line(cell).replace("[", r"\[") for cell in row))
     Console().print(table)

@@ -70,11 +70,19 @@ Ending = Literal["exited", "signaled", "stopped", "timeout", "bad-input", "not-s
 """exited: by itself, see ``exit_code``. signaled: died by a signal that we did not send.
 stopped: we signalled it because a stop was wanted. timeout: we signalled it at its
 timeout. bad-input: the guarded unzip refused the input. not-started: the command
-could not be executed, or the machine failed us. lost: its runner died."""
+could not be executed, or the machine failed us. lost: its runner died or was ended,
+or its init was killed: nothing of it lives, and another attempt may be made."""
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run ended. ``reason`` is for people: what happened, and to which file or command."""
+    """How a run ended. ``reason`` is for people: what happened, and to which file or command.
+
+    ``wall_seconds`` are from the command's start to its end. ``cpu_seconds`` are those of
+    all processes of the run, ``peak_memory`` (bytes) is the largest that one of them had
+    resident; both without the unpacking. ``ended`` names what we signalled, as
+    ``name (pid N)``, by the pids that the run itself saw; also what a finished command
+    had left running.
+    """
 
     ending: Ending
     reason: str

@@ -26,9 +26,11 @@ from typing import NoReturn
 from engine import command, limits, procs, sandbox
 from engine.contract import Exit, Order
 from engine.endings import Wish, judge, timeout_wish
+from engine.rehearsal import rehearse_run
 from engine.rundir import RunDir
 from engine.sandbox import Sandbox
-from engine.unpacking import Answer, Unpack, Unpacker, by_death
+from engine.unpacker import Unpacker, by_death
+from engine.unpacking import Answer, Unpack
 
 KILL_AGAIN = 0.05  # seconds until KILL is sent again to what is still there
 
@@ -95,6 +97,7 @@ class _Init:
         self._ended: list[procs.Process] = []
 
     def serve(self) -> None:
+        rehearse_run(self._me, self._group_events)
         while self._run is None:
             self._turn()
         exit_ = self._whole_run(self._run)
@@ -116,34 +119,37 @@ class _Init:
 
     def _whole_run(self, run: RunDir) -> Exit:
         order = run.read_order()
-        if (kept := self._unpack(run, order)) is not None:
-            return Exit(ending=kept.ending, reason=kept.reason, containment=self._box.containment)
-        before = limits.OomKills.count(self._group_events)
+        # While the child unpacks, the rest is made ready.
+        self._unpacker.order(run, order.required)
+        before = limits.OomKills.read(self._group_events)
         try:
+            run.output.mkdir()
+            run.tmp.mkdir()
             # Its disk space is taken before the start, so that a model never runs untold.
             run.prepare_running(self._me)
+            if (kept := self._await_input()) is not None:
+                return self._unstarted(kept)
             self._began = time.monotonic()
             self._main = command.start(order, run, self._home)
         except (command.CannotStart, OSError) as e:
             reason = f"the command could not be started: {e}"
             _add_line(run, reason)
-            return Exit(ending="not-started", reason=reason, containment=self._box.containment)
+            return self._unstarted(Wish("not-started", reason))
         run.publish_running()
         with contextlib.suppress(ConnectionError):  # the next turn meets the runner's end
             self._control.send(STARTED)
         return self._execute(order, before)
 
-    def _unpack(self, run: RunDir, order: Order) -> Wish | None:
-        """Unpack the input; what keeps the model from starting, or None."""
-        try:
-            for folder in (run.input, run.output, run.tmp):
-                folder.mkdir(exist_ok=True)
-        except OSError as e:
-            return Wish("not-started", f"the run's folders could not be made: {e}")
-        self._unpacker.order(run, order.required)
+    def _unstarted(self, why: Wish) -> Exit:
+        if self._unpack_status is None:
+            self._unpacker.kill()
+        self._see_unpacker_off()
+        return Exit(ending=why.ending, reason=why.reason, containment=self._box.containment)
+
+    def _await_input(self) -> Wish | None:
+        """Wait until the input lies unpacked; what keeps the model from starting, or None."""
         while self._answer is None:
             if self._wish is not None:
-                os.kill(self._unpacker.pid, signal.SIGKILL)
                 break
             if self._unpack_status is not None:
                 return by_death(self._unpack_status)
@@ -155,6 +161,11 @@ class _Init:
             return Wish(self._answer.ending, self._answer.reason)
         return None
 
+    def _see_unpacker_off(self) -> None:
+        """It is no part of the run; it has answered or was killed, and is on its way out."""
+        while self._unpack_status is None:
+            self._turn()
+
     def _execute(self, order: Order, before: limits.OomKills) -> Exit:
         """Wait for the command's end, or bring it about; then leave nothing behind."""
         deadline = None if order.timeout is None else self._began + order.timeout
@@ -165,8 +176,7 @@ class _Init:
                 self._turn(deadline)
         # One that had ended before we signalled it keeps its end.
         wish = self._wish if self._main_status is None else None
-        while self._unpack_status is None:
-            self._turn()  # it has answered and is on its way out; it is no part of the run
+        self._see_unpacker_off()
         if not self._childless:
             self._end_all(limits.LEFTOVER_GRACE if wish is None else order.grace)
         assert self._main_status is not None
@@ -185,7 +195,7 @@ class _Init:
 
     def _oom(self, before: limits.OomKills) -> str:
         if self._main_status and os.waitstatus_to_exitcode(self._main_status) in (-9, 128 + 9):
-            return limits.OomKills.count(self._group_events).blame(before)
+            return limits.OomKills.read(self._group_events).blame(before)
         return ""
 
     def _end_all(self, grace: float) -> None:

@@ -29,7 +29,7 @@ class OomKills(NamedTuple):
     group: int
 
     @classmethod
-    def count(cls, group_events: Path | None) -> OomKills:
+    def read(cls, group_events: Path | None) -> OomKills:
         """``group_events`` is the memory.events file of our control group, if there is one."""
         return cls(
             machine=_counter(Path("/proc/vmstat")),

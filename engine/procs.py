@@ -70,9 +70,7 @@ def identity(containment: Containment) -> Running:
     me = look(pid)
     if me is None:
         raise ProcessLookupError(f"/proc does not show this process ({pid}): is /proc mounted?")
-    return Running(
-        pid=pid, start_time=me.start_time, boot_id=boot_id(), containment=containment
-    )
+    return Running(pid=pid, start_time=me.start_time, boot_id=boot_id(), containment=containment)
 
 
 def everything() -> Iterator[Process]:
@@ -86,17 +84,25 @@ def everything() -> Iterator[Process]:
 
 def descendants(root: int, skip: Collection[int] = ()) -> list[Process]:
     """The living processes below ``root``, without those in ``skip`` and what is below them."""
-    children: dict[int, list[Process]] = {}
-    for process in everything():
-        children.setdefault(process.ppid, []).append(process)
     found: list[Process] = []
     heads = [root]
     while heads:
-        for process in children.pop(heads.pop(), ()):
-            if process.pid not in skip:
-                heads.append(process.pid)
+        for pid in _children(heads.pop()):
+            if pid not in skip and (process := look(pid)) is not None:
+                heads.append(pid)
                 if process.state not in _DEAD:
                     found.append(process)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """The kernel's own list: it takes no walk over the machine's processes, so that
+    one that forks and dies, again and again, can be caught."""
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as f:
+                found += map(int, f.read().split())
     return found
 
 

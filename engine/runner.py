@@ -2,291 +2,170 @@
 
     python -m engine.runner --state DIR [--stay] [--detach] [--containment KIND]
 
-One thread and one loop: it takes orders from its agent on a Unix socket in the
-state directory, hands each run to an init (forked ahead of time), and tells the
-agent what became of it. Who holds the lock on ``<state>/runner.lock`` is the
-runner of that state; nobody else starts a run there or writes how one ended.
+``--detach``: go into the background, with runner.log for messages, and return
+when the agent can connect. ``--stay``: do not leave when idle (for a unit of its
+own under systemd, with ``KillMode=mixed``). ``--containment``: ``pid-namespace``
+or ``process-tree`` instead of the best that the machine allows.
 
-Lines from the agent: ``begin KEY``, ``stop KEY``, ``bye``, ``bye stop``.
-Lines to the agent: ``hello``, ``begun KEY``, ``refused KEY WHY``, ``started KEY``,
-``ended KEY``, ``replaced``. All are hints but the answer to ``begin``: what has
-happened to a run stands in its directory before a line about it is sent.
+Who holds the lock on ``<state>/runner.lock`` is the runner of that state; nobody
+else starts a run there or writes how one ended. Exit codes: 0, 1 for an error
+that was told, 2 for wrong arguments, 3 if another runner has the lock.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import gc
 import os
-import selectors
-import signal
-import socket
 import sys
-import time
 from pathlib import Path
+from typing import NamedTuple, NoReturn, cast, get_args
 
-import msgspec
+from engine import address, lost, sandbox
+from engine.contract import Containment
+from engine.loop import Runner
+from engine.unpacking import unpack_zip
 
-from engine import init, procs, sandbox
-from engine.address import RUNS, SOCKET, Lines, is_key
-from engine.contract import Exit
-from engine.inits import Init, fork_init
-from engine.lost import write_lost
-from engine.rundir import RunDir
-from engine.sandbox import Sandbox
-from engine.unpacking import Unpack
-
-LINGER = 10.0  # seconds that a runner with no agent and no runs stays
-REFILL_DELAY = 0.02  # seconds; forking the next init at once would slow the run just begun
-ORPHAN_SECONDS = 5.0  # for what a dead init of a process tree left to us, to die of KILL
+FAILED, USAGE, OTHER_LIVES = 1, 2, 3
+_READY = b"ready"
+_LOG_MAX = 1 << 20  # bytes; a longer runner.log is begun anew
 
 
-class Runner:
-    """The loop. ``stay``: it does not leave when idle."""
-
-    def __init__(
-        self,
-        state: Path,
-        listener: socket.socket,
-        box: Sandbox,
-        unpack: Unpack,
-        home: str,
-        stay: bool,
-    ) -> None:
-        self._runs_dir, self._socket_file = state / RUNS, state / SOCKET
-        self._listener, self._box, self._unpack = listener, box, unpack
-        self._home, self._stay = home, stay
-        self._me = procs.identity(box.containment)
-        self._selector = selectors.DefaultSelector()
-        self._wake = _catch_signals()
-        self._selector.register(listener, selectors.EVENT_READ, self._accept)
-        self._selector.register(self._wake, selectors.EVENT_READ, self._signalled)
-        self._agent: Lines | None = None
-        self._inits: dict[int, Init] = {}  # by pid: those with a run, and the spare one
-        self._runs: dict[str, Init] = {}
-        self._spare: Init | None = None
-        self._refill_at = 0.0
-        self._idle_since = time.monotonic()
-        self._dismissed = False  # the agent needs no runner any more
-        self._ending = False  # SIGTERM
-
-    def loop(self) -> None:
-        """Serve until there is nothing to stay for."""
-        sandbox.adopt_orphans()
-        while (wait := self._patience()) > 0:
-            for key, _ in self._selector.select(wait):
-                # One that an earlier one of this round has closed is not ours any more.
-                if key.fd in self._selector.get_map():
-                    key.data()
-            if self._spare is None and not self._ending and time.monotonic() >= self._refill_at:
-                self._refill()
-        # No new agent may come in now: it finds no socket, and starts the next runner.
-        self._socket_file.unlink(missing_ok=True)
-
-    def _patience(self) -> float:
-        """Seconds to wait for something to happen; 0 when it is time to leave."""
-        now = time.monotonic()
-        if self._runs or (self._agent is not None and not self._ending):
-            self._idle_since = now
-        elif self._ending or self._dismissed:
-            return 0.0
-        waits = [3600.0]
-        if not self._stay:
-            waits.append(self._idle_since + LINGER - now)
-        if self._spare is None and not self._ending:
-            waits.append(max(self._refill_at - now, 0.0005))
-        return max(min(waits), 0.0)
-
-    # --- the agent -----------------------------------------------------------------
-
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:  # gone again
-            return
-        sock.setblocking(False)
-        if self._agent is not None:  # the newest wins: the older is a dead agent's, or should be
-            self._tell("replaced")
-            self._drop_agent()
-        self._agent, self._dismissed = Lines(sock), False
-        self._selector.register(sock, selectors.EVENT_READ, self._read_agent)
-        self._tell("hello")
-        for one in self._runs.values():
-            # Its marker may have been written by an agent that died before it said so.
-            if one.run is not None and one.run.stop_reason() is not None:
-                one.stop()
-
-    def _read_agent(self) -> None:
-        if self._agent is None:
-            return
-        lines = self._agent.read()
-        if lines is None:
-            self._drop_agent()
-        for line in lines or ():
-            verb, _, rest = line.partition(" ")
-            if verb == "bye":
-                self._dismissed = rest == "stop"
-                self._drop_agent()
-            elif verb in ("begin", "stop") and is_key(rest):
-                (self._begin if verb == "begin" else self._stop)(rest)
-
-    def _tell(self, *words: str) -> None:
-        if self._agent is not None and not self._agent.write(*words):
-            self._drop_agent()  # it dials again, and looks at the files
-
-    def _drop_agent(self) -> None:
-        if self._agent is not None:
-            self._selector.unregister(self._agent.sock)
-            self._agent.close()
-            self._agent = None
-
-    def _begin(self, key: str) -> None:
-        run = RunDir(self._runs_dir / key)
-        if self._ending:
-            self._tell("refused", key, "the runner is ending")
-            return
-        try:
-            if not run.was_begun():
-                self._start(run)
-        except (OSError, msgspec.MsgspecError) as e:
-            self._tell("refused", key, f"run {key}: {e}")
-            return
-        self._tell("begun", key)
-        if run.has_ended():
-            self._tell("ended", key)
-
-    def _stop(self, key: str) -> None:
-        run = RunDir(self._runs_dir / key)
-        if key in self._runs:
-            self._runs[key].stop()
-            return
-        with contextlib.suppress(OSError):  # the marker stands: begin() will meet it
-            if not run.was_begun() and run.stop_reason() is not None:
-                self._end_unstarted(run)
-        if run.has_ended():
-            self._tell("ended", key)
-
-    # --- the runs ------------------------------------------------------------------
-
-    def _start(self, run: RunDir) -> None:
-        """Raises OSError, msgspec.MsgspecError: nothing has happened, begin may be tried again."""
-        if run.stop_reason() is not None:
-            self._end_unstarted(run)
-            return
-        order = run.read_order()
-        if order.key != run.key:
-            raise OSError(f"order.json is about {order.key}")
-        # From here on the attempt counts as begun: if we die, it is lost.
-        run.reserve(self._me)
-        try:
-            one = self._take_init(run)
-        except OSError as e:
-            reason = f"the worker could not start a process: {e}"
-            run.write_exit(Exit(ending="not-started", reason=reason))
-            return
-        self._runs[run.key] = one
-
-    def _end_unstarted(self, run: RunDir) -> None:
-        """A stop came before the start. Raises OSError."""
-        reason = f"{run.stop_reason()} (before the model was started)"
-        if run.reserve(self._me):
-            run.write_exit(
-                Exit(ending="stopped", reason=reason, containment=self._box.containment)
-            )
-
-    def _take_init(self, run: RunDir) -> Init:
-        """An init that has taken ``run``. Raises OSError."""
-        one, self._spare = self._spare, None
-        self._refill_at = time.monotonic() + REFILL_DELAY
-        if one is not None:
-            try:
-                one.begin(run)
-                return one
-            except OSError:  # it died waiting; its SIGCHLD is on its way
-                pass
-        one = self._fork()
-        one.begin(run)
-        return one
-
-    def _refill(self) -> None:
-        try:
-            self._spare = self._fork()
-        except OSError as e:
-            print(f"no spare init: {e}", file=sys.stderr, flush=True)
-            self._refill_at = time.monotonic() + 1.0
-
-    def _fork(self) -> Init:
-        one = fork_init(self._box, self._unpack, self._home)
-        self._inits[one.pid] = one
-        self._selector.register(one.control, selectors.EVENT_READ, lambda: self._hear(one))
-        return one
-
-    def _hear(self, one: Init) -> None:
-        message = one.hear()
-        if not message:
-            self._forget_control(one)
-        elif one.run is not None and message == init.STARTED:
-            self._tell("started", one.run.key)
-        elif one.run is not None and message == init.ENDED:
-            one.told = True
-            self._tell("ended", one.run.key)
-
-    def _forget_control(self, one: Init) -> None:
-        if one.control.fileno() >= 0:
-            self._selector.unregister(one.control)
-            one.close()
-
-    # --- signals -------------------------------------------------------------------
-
-    def _signalled(self) -> None:
-        numbers = os.read(self._wake, 4096)
-        if (signal.SIGTERM in numbers or signal.SIGINT in numbers) and not self._ending:
-            self._ending = True
-            for one in self._runs.values():
-                one.runner_ends()
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid in self._inits:
-                self._ended(self._inits.pop(pid), status)
-
-    def _ended(self, one: Init, status: int) -> None:
-        """An init is dead; normally its run has its exit by now."""
-        self._forget_control(one)
-        if one is self._spare:
-            self._spare = None
-            self._refill_at = time.monotonic() + 1.0  # if they die at once, not in a frenzy
-        if one.run is None:
-            return
-        del self._runs[one.run.key]
-        if not one.run.has_ended():
-            self._lose(one.run, status)
-        if not one.told:
-            self._tell("ended", one.run.key)
-
-    def _lose(self, run: RunDir, status: int) -> None:
-        """Its init died before its run's end was written: somebody killed it, or it failed."""
-        code = os.waitstatus_to_exitcode(status)
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        deadline = time.monotonic() + ORPHAN_SECONDS
-        while sandbox.kill_below(procs.own_pid(), frozenset(self._inits)):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.002)  # this loop has nothing better to do, and it is over soon
-        try:
-            write_lost(run, f"the run's init ended by {how}; see runner.log on the worker")
-        except OSError as e:
-            print(f"run {run.key}: no exit.json: {e}", file=sys.stderr, flush=True)
+class Options(NamedTuple):
+    state: Path
+    stay: bool = False
+    detach: bool = False
+    containment: Containment | None = None
 
 
-def _catch_signals() -> int:
-    """A descriptor that each signal writes its number to."""
-    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return reading
+def main(arguments: list[str]) -> int:
+    """Be the runner until there is nothing to do; returns the exit code."""
+    options = _options(arguments)
+    try:
+        lock = _lock(options.state)
+        if lock is None:
+            print(f"another runner serves {options.state}", file=sys.stderr)
+            return OTHER_LIVES
+        if options.detach:
+            return _detached(options, lock)
+        _run(options, lock, ready=None)
+    except OSError as e:
+        print(f"the runner of {options.state}: {e}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def _run(options: Options, lock: int, ready: int | None) -> None:
+    """Raises OSError. ``ready``: a descriptor that is told when agents can connect."""
+    sandbox.call_me("mr-runner")
+    with contextlib.suppress(OSError):  # for people; a full disk keeps nobody from running
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    os.chdir("/")  # no file system is kept from being unmounted by us
+    runs = options.state / address.RUNS
+    runs.mkdir(exist_ok=True)
+    box = sandbox.probe(options.containment)
+    lost.settle(runs)
+    with address.listen(options.state) as listener:
+        if ready is not None:
+            os.write(ready, _READY)
+            os.close(ready)
+        # What is there now is shared with every fork; the collector need not touch it.
+        gc.collect()
+        gc.freeze()
+        Runner(options.state, listener, box, unpack_zip, _home(), options.stay).loop()
+
+
+def _lock(state: Path) -> int | None:
+    """The state's lock, taken for the life of this process, or None. Raises OSError.
+
+    Every fork closes it at once, so that no run outlives its runner as the lock's holder.
+    """
+    fd = os.open(state / address.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _detached(options: Options, lock: int) -> int:
+    """Go on in a child in its own session; the parent waits until it is ready. Raises OSError."""
+    hear, say = os.pipe2(os.O_CLOEXEC)
+    if os.fork() == 0:
+        _background(options, lock, say)
+    os.close(say)
+    said = b""
+    while data := os.read(hear, 4096):
+        said += data
+    if said == _READY:
+        return 0
+    print(said.decode("utf-8", "replace") or "the runner died at its start", file=sys.stderr)
+    return FAILED
+
+
+def _background(options: Options, lock: int, say: int) -> NoReturn:
+    code = FAILED
+    try:
+        os.setsid()
+        log = options.state / address.LOG
+        mode = "wb" if log.exists() and log.stat().st_size > _LOG_MAX else "ab"
+        with open(os.devnull, "r+b") as null, log.open(mode) as file:
+            os.dup2(null.fileno(), 0)
+            os.dup2(null.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        _run(options, lock, say)
+        code = 0
+    except OSError as e:
+        text = f"the runner of {options.state}: {e}"
+        print(text, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # it was ready before: runner.log has it
+            os.write(say, text.encode())
+    except BaseException:  # noqa: BLE001  the last one to tell
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _home() -> str:
+    """The account's home, for the models' HOME."""
+    return os.environ.get("HOME") or os.path.expanduser("~")
+
+
+def _options(arguments: list[str]) -> Options:
+    """By hand: argparse alone would make each fork dearer by a tenth."""
+    state: Path | None = None
+    options = Options(Path())
+    rest = list(arguments)
+    while rest:
+        match rest.pop(0):
+            case "--state" if rest:
+                state = Path(rest.pop(0)).absolute()
+            case "--stay":
+                options = options._replace(stay=True)
+            case "--detach":
+                options = options._replace(detach=True)
+            case "--containment" if rest and rest[0] in get_args(Containment):
+                options = options._replace(containment=cast(Containment, rest.pop(0)))
+            case other:
+                _usage(f"what is {other}?")
+    if state is None:
+        _usage("--state is missing")
+    return options._replace(state=state)
+
+
+def _usage(why: str) -> NoReturn:
+    kinds = "|".join(get_args(Containment))
+    print(
+        f"{why}\nusage: python -m engine.runner --state DIR [--stay] [--detach]"
+        f" [--containment {kinds}]",
+        file=sys.stderr,
+    )
+    sys.exit(USAGE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

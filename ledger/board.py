@@ -116,8 +116,12 @@ class Board:
         self._head = (seq, digest)
 
     def unchanged(self) -> bool:
-        """Whether the file, too, is still at ``head``, after ``apply`` raised."""
-        return bool(self._writer.execute("SELECT seq, hash FROM head").fetchone() == self._head)
+        """Whether the file, too, is still at ``head``, after ``apply`` raised; False if unsure."""
+        try:
+            found = self._writer.execute("SELECT seq, hash FROM head").fetchone()
+        except sqlite3.Error:
+            return False
+        return bool(found == self._head)
 
     # --- reads
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -97,12 +97,12 @@ def show(data: Path, job: str) -> Iterator[Record]:
                 yield record
 
 
-def export(data: Path, after: int = 0) -> Iterator[bytes]:
-    """The ledger's lines after record ``after``, each one JSON object and a newline.
+def export(data: Path) -> Iterator[bytes]:
+    """The ledger's lines as they stand, each one JSON object and a newline.
 
     Raises LedgerError where there is no ledger, LedgerDamaged and OSError.
     """
-    yield from lines(_ledger(data), after)
+    yield from lines(_ledger(data))
 
 
 def _ledger(data: Path) -> Path:
@@ -163,8 +163,8 @@ class _Audit:
 
     def findings(self, folder: Path, after: int) -> list[Finding]:
         """What is wrong, without the jobs purged since record ``after`` by a living primary."""
-        if self._found:
-            for line in lines(folder, after):
+        with suppress(LedgerError):  # behind damage there is no more to be learnt
+            for line in lines(folder, after) if self._found else ():
                 event = _record(line).event
                 if isinstance(event, Purged):
                     self._found.pop(event.job, None)

@@ -172,24 +172,28 @@ class Ledger:
 
     # --- under the lock
 
-    def _lookup(self, job: str) -> Job | None:
-        return self._overlay.get(job) or self.board.job(job)
-
     def _enter(self, decide: Decide) -> _Entry | None:
         """Run ``decide`` and give its events their places; nothing has happened if this raises."""
         if self._stopped:
             raise LedgerStopped(self._stopped)
-        events = decide(self._lookup)
+        known, changed = dict[str, Job | None](), dict[str, Job]()
+
+        def lookup(job: str) -> Job | None:
+            if job not in known:  # what `decide` has read, the fold need not read again
+                known[job] = self._overlay.get(job) or self.board.job(job)
+            return known[job]
+
+        events = decide(lookup)
         if not events:
             return None
         now = self._clock().astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
-        records, jobs = list[Record](), dict[str, Job]()
+        records = list[Record]()
         for seq, event in enumerate(events, self._next):
             record = Record(seq, now, event, 0, "")
-            jobs[event.job] = fold(jobs.get(event.job) or self._lookup(event.job), record)
+            known[event.job] = changed[event.job] = fold(lookup(event.job), record)
             records.append(record)
-        entry = _Entry(records, [members(event) for event in events], jobs)
-        self._overlay.update(jobs)
+        entry = _Entry(records, [members(event) for event in events], changed)
+        self._overlay.update(changed)
         self._next += len(records)
         return entry
 
@@ -258,7 +262,10 @@ class Ledger:
             # Nobody has seen these records yet, so where the board has no room for
             # them the ledger can still take them back.
             if getattr(e, "sqlite_errorcode", 0) not in _NO_ROOM or not self.board.unchanged():
-                raise
+                raise LedgerStopped(
+                    f"The board {self.board.path} cannot be written ({e}), so this process must "
+                    "end; a restart catches up, or builds the board anew"
+                ) from e
             self._segments.take_back()
             raise LedgerFull(
                 f"There is no room for the board {self.board.path} ({e}). Nothing was recorded; "

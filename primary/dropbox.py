@@ -8,6 +8,7 @@ answers beside it are rebuilt from the ledger, so none is ever lost.
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -18,7 +19,7 @@ import msgspec
 from ledger.events import Submitted
 from ledger.jobs import Job, State
 from ledger.log import Ledger
-from primary.errors import BadInput, NoRoom, PrimaryError
+from primary.errors import BadInput, PrimaryError, TooLarge
 from primary.files import Files
 from primary.submission import Submissions
 from spool.drops import LONGEST, DropFolder, stem_of
@@ -52,17 +53,20 @@ class Dropbox:
         self._models = models
         self._wake = wake
         self._folders: dict[str, DropFolder] = {}
-        self._open: dict[str, str] = {}  # the answer written last, by job
+        self._open: dict[str, str] = {}  # by job: its ``updated`` when it was answered last
+        self._aside: dict[str, str] = {}  # by job: the zip that leaves with the first answer
 
     def recover(self) -> None:
         """D1 and D2, and answers that are missing or old."""
         for model in self._models():
             folder = self._folder(model)
-            for job, name in folder.taken():
-                if self._ledger.board.job(job) is None:
-                    folder.put_back(job, name)
+            for id, name in folder.taken():
+                if self._ledger.board.job(id) is None:
+                    self._put_back(folder, name, id)
                 else:
-                    folder.done(job, name)
+                    # Perhaps it was never answered, even if it has ended meanwhile.
+                    self._aside[id] = name
+                    self._open[id] = ""
         for job in self._ledger.board.dropped(limit=REMEMBERED):
             # One that has ended is answered again only where its answer lies and is
             # old: whoever took the answers away is not sent them again.
@@ -73,24 +77,29 @@ class Dropbox:
     def tend(self, now: float) -> None:
         """Look into every folder, and bring the answers up to date."""
         for model in self._models():
-            folder = self._folder(model)
-            for name, verdict in folder.look(now):
-                if verdict == "explain":
-                    folder.explain(
-                        name,
-                        "Waiting for the rest of this file: a zip ends with an end record, "
-                        "and there is none yet.\nIt is rejected after an hour without growth.\n",
-                    )
-                elif verdict == "reject":
-                    folder.reject(
-                        name, "This file has no zip end record and stopped growing: it was cut.\n"
-                    )
-                else:
-                    self._take(folder, model, name)
+            try:
+                self._look(self._folder(model), model, now)
+            except (SpoolError, OSError) as e:
+                log.warning("the drop folder of model %s: %s (tried again)", model, e)
         for id in list(self._open):
             self._follow(id)
 
     # --- inside --------------------------------------------------------------------
+
+    def _look(self, folder: DropFolder, model: str, now: float) -> None:
+        for name, verdict in folder.look(now):
+            if verdict == "explain":
+                folder.explain(
+                    name,
+                    "Waiting for the rest of this file: a zip ends with an end record, "
+                    "and there is none yet.\nIt is rejected after an hour without growth.\n",
+                )
+            elif verdict == "reject":
+                folder.reject(
+                    name, "This file has no zip end record and stopped growing: it was cut.\n"
+                )
+            elif verdict == "take":
+                self._take(folder, model, name)
 
     def _folder(self, model: str) -> DropFolder:
         if model not in self._folders:
@@ -101,26 +110,41 @@ class Dropbox:
         if not name.lower().endswith(".zip"):
             folder.reject(name, "Only files that end in .zip are taken: put your input into one.\n")
             return
-        if len(name.encode()) > LONGEST:
+        if len(os.fsencode(name)) > LONGEST:
             folder.reject(name, f"The name is too long: {LONGEST} bytes at most.\n")
             return
         job = str(uuid.uuid4())
         try:
-            taken = folder.take(name, job)
+            folder.take(name, job)
         except Gone:
             return
-        self._pool.submit(self._enter, folder, model, name, job, taken)
+        self._pool.submit(self._enter, folder, model, name, job)
 
-    def _enter(self, folder: DropFolder, model: str, name: str, job: str, taken: Path) -> None:
-        """Copy, check, enter. A full disk puts the zip back; a bad one is rejected."""
+    def _enter(self, folder: DropFolder, model: str, name: str, job: str) -> None:
+        """In the pool: copy, check, enter. What is neither entered nor rejected is put back."""
         try:
-            upload = self._submissions.receive()
             try:
-                with taken.open("rb") as file:
-                    while data := file.read(CHUNK):
-                        upload.write(data)
-                self._submissions.check(self._submissions.model(model), upload)
-                stem = folder.stem(name)
+                self._copy_in(folder, model, name, job)
+            except (BadInput, TooLarge) as e:
+                why = f"This zip cannot be run by the model {model}:\n{e}\n"
+                folder.reject(name, why, job)
+        except Gone:
+            log.warning("%s: the dropped zip left before it was copied", name)
+        except (PrimaryError, SpoolError, OSError) as e:
+            log.warning("%s: dropped zip waits: %s", name, e)
+            self._put_back(folder, name, job)
+        # After LedgerStopped nobody knows whether the ledger has it: D1 or D2, at the restart.
+        self._wake()
+
+    def _copy_in(self, folder: DropFolder, model: str, name: str, job: str) -> None:
+        upload = self._submissions.receive()
+        try:
+            with folder.open(job, name) as file:
+                while data := file.read(CHUNK):
+                    upload.write(data)
+            self._submissions.check(self._submissions.model(model), upload)
+            stem = folder.promise(name)
+            try:
                 submitted = Submitted(
                     job=job,
                     name=_shown(stem_of(name)),
@@ -129,31 +153,32 @@ class Dropbox:
                     source="drop",
                     drop=stem,
                 )
-                entered = self._submissions.enter(submitted, upload)
-                folder.answer(stem, _answer(entered), [])
-                # D2 if we die here: the restart removes what was set aside.
-                folder.done(job, name)
-                self._open[job] = ""
-            finally:
-                upload.discard()
-        except BadInput as e:
-            folder.reject(name, f"This zip cannot be run by the model {model}:\n{e}\n", job)
-        except NoRoom as e:
-            log.warning("%s: dropped zip waits: %s", name, e)
+                self._submissions.enter(submitted, upload)
+            except BaseException:
+                folder.keep(stem)
+                raise
+            # D2 if we die here: the restart answers, and removes what was set aside.
+            self._aside[job] = name
+            self._open[job] = ""
+        finally:
+            upload.discard()
+
+    def _put_back(self, folder: DropFolder, name: str, job: str) -> None:
+        if self._ledger.board.job(job) is not None:
+            return
+        try:
             folder.put_back(job, name)
-        except (PrimaryError, SpoolError, OSError):
-            log.exception("taking the dropped zip %s", name)
-            if self._ledger.board.job(job) is None:
-                folder.put_back(job, name)
-        self._wake()
+        except OSError as e:
+            log.warning("%s: not put back before the restart: %s", name, e)
 
     def _follow(self, id: str) -> None:
+        """Bring one job's answers up to date; once it is answered, let go of its zip."""
         job = self._ledger.board.job(id)
         if job is None or job.drop is None:
             del self._open[id]
             return
-        answer = _answer(job)
         if self._open[id] != job.updated:
+            folder = self._folder(job.model)
             files: list[tuple[Path, str]] = []
             if job.final:
                 home = self._files.folder(id)
@@ -162,7 +187,10 @@ class Dropbox:
                     (home / "job_log.txt", ".log.txt"),
                 ]
             try:
-                self._folder(job.model).answer(job.drop, answer, files)
+                folder.answer(job.drop, _answer(job), files)
+                folder.keep(job.drop)
+                if id in self._aside:
+                    folder.done(id, self._aside.pop(id))
             except OSError as e:
                 log.warning("job %s: its answer in the drop folder: %s (tried again)", id, e)
                 return

@@ -8,11 +8,12 @@ refused unless the configuration allows the host.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import socket
 import ssl
-import time
+import threading
 from collections.abc import Callable, Collection
 from urllib.parse import SplitResult, urlsplit
 
@@ -21,6 +22,9 @@ from primary.errors import BadInput, NotAllowed
 CHUNK = 256 * 1024  # bytes
 DEADLINE = 3600.0  # seconds for a whole fetch
 STEP = 60.0  # seconds without a byte
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 
 def check_url(url: str, allowed: Collection[str]) -> SplitResult:
@@ -34,8 +38,10 @@ def check_url(url: str, allowed: Collection[str]) -> SplitResult:
         raise BadInput(f"zip_url {url!r}: expected http://… or https://…")
     if parts.username or parts.password:
         raise BadInput("zip_url: a user name or password in the address is not accepted")
-    if any(c <= " " or c == "\x7f" for c in url):
-        raise BadInput("zip_url: blanks and control characters must be percent-encoded")
+    if any(c <= " " or c >= "\x7f" for c in url):
+        raise BadInput(
+            "zip_url: blanks, control characters and all but ASCII must be percent-encoded"
+        )
     if host not in allowed:
         _refuse_literal(host)
     return parts
@@ -56,26 +62,54 @@ def fetch(
     """
     parts = check_url(url, allowed)
     host = parts.hostname or ""
-    until = time.monotonic() + deadline
+    late = threading.Event()
     try:
         connection = _connection(parts, _address(host, parts, host in allowed))
+        watch = threading.Timer(deadline, _hang_up, (connection.sock, late))
+        watch.daemon = True
+        watch.start()
         try:
-            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("GET", path, headers={"Host": parts.netloc})
-            answer = connection.getresponse()
-            if answer.status != http.HTTPStatus.OK:
-                raise BadInput(
-                    f"zip_url: {host} answered {answer.status} {answer.reason}"
-                    + (" (redirects are not followed)" if 300 <= answer.status < 400 else "")
-                )
-            while not cancelled() and (data := answer.read(CHUNK)):
-                write(data)
-                if time.monotonic() > until:
-                    raise BadInput(f"zip_url: not complete after {deadline:.0f} seconds")
+            _download(connection, parts, write, cancelled)
+            if late.is_set():
+                raise TimeoutError  # what looked like the end was our hanging up
         finally:
+            watch.cancel()
+            watch.join()
             connection.close()
-    except (OSError, http.client.HTTPException) as e:
+    except (OSError, UnicodeError, http.client.HTTPException) as e:
+        if late.is_set():
+            raise BadInput(f"zip_url: not complete after {deadline:.0f} seconds") from e
         raise BadInput(f"zip_url: {host}: {e or type(e).__name__}") from e
+
+
+def _download(
+    connection: http.client.HTTPConnection,
+    parts: SplitResult,
+    write: Callable[[bytes], None],
+    cancelled: Callable[[], bool],
+) -> None:
+    host = parts.hostname or ""
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection.request("GET", path, headers={"Host": parts.netloc})
+    with connection.getresponse() as answer:
+        if answer.status != http.HTTPStatus.OK:
+            raise BadInput(
+                f"zip_url: {host} answered {answer.status} {answer.reason}"
+                + (" (redirects are not followed)" if 300 <= answer.status < 400 else "")
+            )
+        # read1: what has arrived, so that a trickle does not keep us from looking up.
+        while not cancelled() and (data := answer.read1(CHUNK)):
+            write(data)
+        if answer.length and not cancelled():
+            # http.client says nothing when a connection ends too early.
+            raise ConnectionError(f"hung up {answer.length} bytes before the end")
+
+
+def _hang_up(line: socket.socket, late: threading.Event) -> None:
+    """The deadline, from outside: a trickle keeps every time-out of the socket from firing."""
+    late.set()
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(line, socket.SHUT_RDWR)  # TLS or not: the line itself
 
 
 def _address(host: str, parts: SplitResult, allowed: bool) -> str:
@@ -99,14 +133,20 @@ def _refuse_literal(host: str) -> None:
 
 def _refuse_private(host: str, address: str) -> None:
     ip = ipaddress.ip_address(address.split("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None)
-    if mapped is not None:
-        ip = mapped
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = _inner(ip)
     if not ip.is_global or ip.is_multicast:
         raise NotAllowed(
             f"zip_url: {host} is not a public address; "
             "the server's keeper can allow it with --allow-url"
         )
+
+
+def _inner(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that a gateway would unwrap from ``ip``, or ``ip`` itself."""
+    if ip in _NAT64 or ip in _COMPATIBLE:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
 
 
 def _connection(parts: SplitResult, address: str) -> http.client.HTTPConnection:

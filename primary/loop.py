@@ -171,13 +171,14 @@ class Loop:
         """A silent worker's claim, or one that its worker leaves out of its beats."""
         model = self._models().get(job.model)
         lease = lease_of(job, model.lease if model else DEFAULT_LEASE)
+        finals = {(w, n.key) for w, n in seen.reports if n.kind == "final"}
         for worker, claim in seen.claims:
             if claim.ticket != ticket_of(job):
                 continue
             if job.instance is not None and (job.worker, job.instance) != (worker, claim.instance):
                 continue
-            if any(w == worker and n.attempt == job.attempt for w, n in seen.reports):
-                continue  # it has just reported: that is taken first
+            if (worker, claim.key) in finals:
+                continue  # it has just reported its end: that is taken first
             silence = self._nodes.silence(worker, claim.instance, now)
             if judge(silence, lease) == "lost":
                 self._give_up(

@@ -1,8 +1,8 @@
 """What the primary knows of its workers: beats, leases, claims that nobody holds.
 
 Time is the primary's own monotonic clock, handed in by the caller; only a
-*changed* beat counts as a sign of life, so no clock is compared with another
-machine's. After a restart, or a long gap between ticks, all leases start
+*changed* beat, or a new claim, counts as a sign of life, so no clock is
+compared with another machine's. After a restart, or a long gap between ticks, all leases start
 afresh.
 """
 
@@ -52,11 +52,12 @@ class _Watch:
 
 
 class _Worker:
-    """One worker's folder: its last beat, and when each instance last changed it."""
+    """One worker's folder: its last beat, and when each instance last gave a sign of life."""
 
-    __slots__ = ("beat", "changed", "raw", "watches", "wrong")
+    __slots__ = ("beat", "changed", "looked", "raw", "watches", "wrong")
 
     def __init__(self) -> None:
+        self.looked = 0.0
         self.raw = b""
         self.beat: Beat | None = None
         self.wrong = ""
@@ -81,6 +82,7 @@ class Nodes:
     def heard(self, name: str, raw: bytes | None, now: float) -> None:
         """The beat that lies in the worker's folder; None if there is none."""
         worker = self._workers.setdefault(name, _Worker())
+        worker.looked = now
         if raw is None or raw == worker.raw:
             return
         worker.raw = raw
@@ -100,7 +102,8 @@ class Nodes:
         """The claims of a scan that was made after the beats were read.
 
         A claim's beats are counted from its first sighting on, so one that was
-        made just before or after a beat is never taken for a lost one.
+        made just before or after a beat is never taken for a lost one. And a new
+        claim is a sign of life itself: a worker claims before its first beat.
         """
         now: dict[str, set[Claim]] = {}
         for name, claim in claims:
@@ -111,6 +114,7 @@ class Nodes:
                 del worker.watches[claim]
             for claim in seen - worker.watches.keys():
                 worker.watches[claim] = _Watch()
+                worker.changed[claim.instance] = worker.looked
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop the workers whose folders are gone."""
@@ -155,7 +159,8 @@ class Nodes:
         liveness: Liveness | Literal["stopped"] = judge(silence, DEFAULT_LEASE)
         if beat.stopped:
             liveness = "stopped"
-        jobs = tuple(sorted({c.ticket.job for c in worker.watches}))
+        # A copy first, made at one go: the tick thread goes on meanwhile.
+        jobs = tuple(sorted({c.ticket.job for c in tuple(worker.watches)}))
         running: Literal["RUNNING", "WAITING"] = "RUNNING" if jobs else "WAITING"
         return Node(
             name=name,

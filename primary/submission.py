@@ -7,7 +7,9 @@ acknowledged.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
@@ -15,15 +17,25 @@ from concurrent.futures import Executor
 import msgspec
 
 from ledger.errors import LedgerFull
-from ledger.events import AnyEvent, Failed, Killed, Queued, Submitted
+from ledger.events import AnyEvent, Digest, Failed, Killed, Queued, Submitted
 from ledger.jobs import Job, State
 from ledger.log import Ledger
 from primary import fetching
-from primary.errors import BadInput, NoRoom, NotAllowed, PrimaryError, Stopping, UnknownModel
+from primary.errors import (
+    BadInput,
+    NoRoom,
+    NotAllowed,
+    PrimaryError,
+    Stopping,
+    TooLarge,
+    UnknownModel,
+)
 from primary.files import Files, Upload
-from spool import archive
+from spool import archive, names
 from spool.errors import BadZip
 from spool.manifest import Model
+
+AGAIN = 60.0  # seconds until an input is fetched again for which there was no room
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +68,7 @@ class Submissions:
         self._wake = wake
         self._allow_urls = frozenset(allow_urls)
         self._fetching: set[str] = set()
+        self._later: dict[str, float] = {}  # by job: monotonic seconds of the next fetch
         self.stopping = False
 
     def receive(self) -> Upload:
@@ -135,24 +148,47 @@ class Submissions:
 
     def tend_created(self) -> None:
         """Fetch what is CREATED, also after a restart (F0); kill what is not wanted."""
+        now = time.monotonic()
         for job in self._ledger.board.created():
             if job.id in self._fetching:
                 continue
             if job.kill_wanted:
-                self._end(job.id, _killed)
-            elif job.url is not None and not self.stopping:
+                try:
+                    self._end(job.id, _killed)
+                except LedgerFull as e:
+                    log.warning("job %s is killed later: %s", job.id, e)
+            elif job.url is not None and not self.stopping and now >= self._later.get(job.id, now):
                 self._fetching.add(job.id)
                 self._pool.submit(self._fetch, job)
 
     def recover(self) -> None:
         """F0 at start: remove what was received and never became a job."""
         for path in self._files.incoming.iterdir():
-            job = self._ledger.board.job(path.stem) if path.suffix == ".zip" else None
-            if job is None and path.suffix == ".zip":
+            if path.is_dir():
+                continue  # an operator's hand
+            named = path.suffix == ".zip" and names.JOB_RE.match(path.stem)
+            if named and self._ledger.board.job(path.stem) is None:
                 self._files.forget(path.stem)
             path.unlink(missing_ok=True)
 
     # --- inside --------------------------------------------------------------------
+
+    def _complete(self, job: Job) -> None:
+        """A crash tore Queued from the Submitted that it was written with.
+
+        The input was synced before either, so the job goes on; nobody was told of
+        it, but what was dropped is in the ledger and has to end.
+        """
+        try:
+            with self._files.input(job.id).open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                queued = Queued(job=job.id, input=Digest(file.tell(), sha256))
+        except FileNotFoundError:
+            self._end(
+                job.id, lambda j: _failed(j, "system", "a crash took its input; submit it again")
+            )
+            return
+        self._ledger.append(lambda _: (queued,))
 
     def _keep(self, upload: Upload, job: str) -> None:
         try:
@@ -168,6 +204,7 @@ class Submissions:
             upload = self._files.receive(job.id)
         except (NoRoom, FileExistsError) as e:
             log.warning("job %s is fetched later: %s", job.id, e)
+            self._later[job.id] = time.monotonic() + AGAIN
             self._fetching.discard(job.id)
             return
         try:
@@ -187,8 +224,12 @@ class Submissions:
         except (BadInput, NotAllowed, UnknownModel) as e:
             reason = str(e)
             self._end(job.id, lambda j: _failed(j, "input", reason))
-        except PrimaryError as e:
+        except TooLarge as e:
+            reason = str(e)
+            self._end(job.id, lambda j: _failed(j, "input", reason))
+        except (PrimaryError, LedgerFull) as e:
             log.warning("job %s is fetched again: %s", job.id, e)
+            self._later[job.id] = time.monotonic() + AGAIN
         except Exception as e:
             log.exception("fetching the input of job %s", job.id)
             reason = f"the primary could not store the input: {e}"

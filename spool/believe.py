@@ -50,16 +50,20 @@ def copy_believed(source: BinaryIO, target: Path, limit: int) -> tuple[int, str]
     """Copy to ``target``; (size in bytes, SHA-256 in hex) of the copy.
 
     Raises Unbelievable if it grows beyond ``limit`` bytes meanwhile, NoSpace
-    when the own disk is full.
+    when the own disk is full; then nothing is left of the copy.
     """
     digest, size = hashlib.sha256(), 0
-    with translating(str(target)), target.open("wb") as out:
-        while data := source.read(CHUNK):
-            size += len(data)
-            if size > limit:
-                raise Unbelievable(f"{target.name}: longer than the report said")
-            digest.update(data)
-            out.write(data)
+    try:
+        with translating(str(target)), target.open("wb") as out:
+            while data := source.read(CHUNK):
+                size += len(data)
+                if size > limit:
+                    raise Unbelievable(f"{target.name}: longer than the report said")
+                digest.update(data)
+                out.write(data)
+    except BaseException:
+        target.unlink(missing_ok=True)  # a full disk needs the room
+        raise
     return size, digest.hexdigest()
 
 

@@ -79,13 +79,13 @@ class Dispatch:
             home = names.worker_folder(worker)
             # Reports before claims: a report is believed only beside its claim,
             # and the worker writes it after the claim.
-            for name in self._listed(f"{home}/{names.REPORTS}"):
+            for name in self._listed_own(f"{home}/{names.REPORTS}"):
                 if report := names.parse_report(name):
                     seen.reports.append((worker, report))
-            for name in self._listed(f"{home}/{names.CUR}"):
+            for name in self._listed_own(f"{home}/{names.CUR}"):
                 if claim := names.parse_claim(name):
                     seen.claims.append((worker, claim))
-            for name in self._listed(f"{home}/{names.STOP}"):
+            for name in self._listed_own(f"{home}/{names.STOP}"):
                 if names.parse_key(name):
                     seen.stops.add((worker, name))
         return seen
@@ -120,6 +120,7 @@ class Dispatch:
                 raise translated(e, str(target)) from e
             with translating(str(target)):
                 half = target.with_name(f".{ticket}")
+                half.unlink(missing_ok=True)  # from a crash; it may be read-only already
                 shutil.copyfile(source, half)
                 half.chmod(TICKET_MODE)
                 half.rename(target)
@@ -168,6 +169,10 @@ class Dispatch:
             return self._transport.names(folder)
         except Gone:
             return []
+
+    def _listed_own(self, folder: str) -> list[str]:
+        """As ``_listed``, where a worker could have put a link to another one's folder."""
+        return [] if (self.root / folder).is_symlink() else self._listed(folder)
 
 
 def log_folder(root: Path, worker: str) -> Path:

@@ -20,11 +20,13 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from spool import names
+from spool.errors import Gone
 from spool.local import translating
 
 STEADY = 2.0  # seconds between two looks that must agree
@@ -78,17 +80,26 @@ def stem_of(name: str) -> str:
 
 
 def _short(text: str) -> str:
-    """``text`` cut so that every answer's name fits into 255 bytes."""
-    return text.encode()[:LONGEST].decode(errors="ignore")
+    """``text`` cut so that every answer's name fits into 255 bytes, and is UTF-8.
+
+    A dropped name may hold any bytes; the ledger, which keeps the stem, may not.
+    """
+    clean = os.fsencode(text).decode(errors="replace")
+    return clean.encode()[:LONGEST].decode(errors="ignore")
 
 
 class DropFolder:
-    """One model's ``drop/``. Used by the primary's one tick thread."""
+    """One model's ``drop/``. ``look`` and ``take`` belong to the primary's tick thread.
+
+    The rest is called from the threads that copy, too.
+    """
 
     def __init__(self, root: Path, model: str) -> None:
         self.path = root / names.drop_folder(model)
         self._resting: dict[str, Resting] = {}
         self._explained: set[str] = set()
+        self._promised: set[str] = set()  # stems whose first answer is still to be written
+        self._lock = threading.Lock()
 
     def look(self, now: float) -> Iterator[tuple[str, Verdict]]:
         """(name, verdict) of every candidate, at ``now`` on the monotonic clock."""
@@ -97,8 +108,9 @@ class DropFolder:
         except FileNotFoundError:
             return
         for name in self._resting.keys() - set(found):
-            del self._resting[name]
-            self._explained.discard(name)
+            if name in self._explained:  # its owner took it away: nothing is awaited
+                self._unlink(f"{_short(stem_of(name))}.why.txt")
+            self._forget(name)
         for name in found:
             look = self._look_at(name)
             if look is None:
@@ -106,7 +118,9 @@ class DropFolder:
             resting = self._resting.get(name)
             if resting is None or resting.look != look:
                 resting = self._resting[name] = Resting(look, now)
-            verdict = judge_drop(now - resting.since, self._whole(name, look))
+            rest = now - resting.since
+            # Read only what rests: a growing file is not looked into at every tick.
+            verdict = judge_drop(rest, rest >= STEADY and self._whole(name, look))
             if verdict != "explain":
                 yield name, verdict
             elif name not in self._explained:
@@ -118,9 +132,20 @@ class DropFolder:
         taken = self.path / f".{job}{_TAKEN}{name}"
         with translating(name):
             os.rename(self.path / name, taken)
-        self._resting.pop(name, None)
+        self._forget(name)
         self._unlink(f"{_short(stem_of(name))}.why.txt")
         return taken
+
+    def open(self, job: str, name: str) -> BinaryIO:
+        """The zip that was set aside. Raises Gone if it is no regular file any more."""
+        with translating(name):
+            # Whoever may write here may have swapped it for a link or a FIFO.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(self.path / f".{job}{_TAKEN}{name}", flags)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise Gone(f"{name}: not a regular file any more")
+        return os.fdopen(fd, "rb")
 
     def taken(self) -> list[tuple[str, str]]:
         """(job, name) of the zips that were set aside and not yet removed (D1, D2)."""
@@ -139,14 +164,27 @@ class DropFolder:
         """D2: the ledger has it, and our copy is synced."""
         self._unlink(f".{job}{_TAKEN}{name}")
 
-    def stem(self, name: str) -> str:
-        """A stem under which no other drop's answers lie: NAME, NAME.2, NAME.3 …"""
+    def promise(self, name: str) -> str:
+        """A stem under which no other drop's answers lie: NAME, NAME.2, NAME.3 …
+
+        It is kept for the caller until the first answer lies there (``keep``): two
+        drops of one name may be on their way at the same time.
+        """
         base = _short(stem_of(name))
-        stem, n = base, 1
-        while any((self.path / f"{stem}{end}").exists() for end in _ANSWERS[:3]):
-            n += 1
-            stem = f"{base}.{n}"
+        with self._lock:
+            stem, n = base, 1
+            while stem in self._promised or any(
+                (self.path / f"{stem}{end}").exists() for end in _ANSWERS[:3]
+            ):
+                n += 1
+                stem = f"{base}.{n}"
+            self._promised.add(stem)
         return stem
+
+    def keep(self, stem: str) -> None:
+        """The promise is kept, by an answer that lies there, or is not needed any more."""
+        with self._lock:
+            self._promised.discard(stem)
 
     def explain(self, name: str, text: str) -> None:
         self._write(f"{_short(stem_of(name))}.why.txt", text)
@@ -165,7 +203,8 @@ class DropFolder:
         self._write(f"{stem}.why.txt", text)
         with translating(name):
             os.rename(self.path / source, self.path / f"{stem}{ending}.rejected")
-        self._resting.pop(name, None)
+        if job is None:
+            self._forget(name)
 
     # --- answers -------------------------------------------------------------------
 
@@ -207,7 +246,8 @@ class DropFolder:
         if look.size < _END_SIZE:
             return False
         try:
-            with (self.path / name).open("rb") as file:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+            with open(os.open(self.path / name, flags), "rb") as file:
                 tail_size = min(look.size, _END_SIZE + _COMMENT_MAX)
                 file.seek(look.size - tail_size)
                 tail = file.read(tail_size)
@@ -217,6 +257,11 @@ class DropFolder:
         if at < 0 or len(tail) - at < _END_SIZE:
             return False
         return len(tail) - at == _END_SIZE + int.from_bytes(tail[at + 20 : at + 22], "little")
+
+    def _forget(self, name: str) -> None:
+        """The name is somebody else's when it appears again."""
+        self._resting.pop(name, None)
+        self._explained.discard(name)
 
     def _free(self, name: str) -> Path:
         target, n = self.path / name, 1

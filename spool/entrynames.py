@@ -138,7 +138,7 @@ def _folded(path: str) -> str:
     # lower(), not casefold(): "Straße" and "Strasse" are two files on every system.
     if path.isascii():
         return path.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).lower())
+    return unicodedata.normalize("NFC", path.lower())
 
 
 def missing(required: Iterable[str], names: Iterable[str]) -> str | None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from spool import names
 from spool.errors import Gone, NoSpace, Refused, SpoolError, Unbelievable, Unreachable
 
+CHUNK = 1024 * 1024  # bytes copied at once
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 _NOT_LET = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -71,18 +73,20 @@ class LocalTransport:
     def store(self, source: Path | bytes, path: str) -> None:
         full = self._prefix + path
         with translating(path):
-            if isinstance(source, bytes):
-                fd = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
-                try:
+            fd = _create(full)
+            try:
+                if isinstance(source, bytes):
                     _write_all(fd, source, 0)
-                finally:
-                    os.close(fd)
-            else:
-                shutil.copyfile(source, full, follow_symlinks=False)
+                else:
+                    with source.open("rb") as file, open(fd, "wb", closefd=False) as out:
+                        shutil.copyfileobj(file, out, CHUNK)
+            finally:
+                os.close(fd)
 
     def append(self, path: str, offset: int, data: bytes) -> None:
         with translating(path):
-            fd = os.open(self._prefix + path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o640)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(self._prefix + path, flags, 0o640)
             try:
                 _write_all(fd, data, offset)
             finally:
@@ -121,6 +125,20 @@ def make_worker_folder(root: Path, worker: str) -> None:
         for folder in names.WORKER_FOLDERS:
             path = root / names.worker_folder(worker) / folder
             path.mkdir(mode=0o750, parents=True, exist_ok=True)
+
+
+def _create(path: str) -> int:
+    """A new file, open for writing. What lies there is removed, never written through.
+
+    It may be left from a crash, or have been put there by a worker in whose folder
+    the primary writes: a FIFO, or a link to a file that is not the worker's.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o640)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, 0o640)
 
 
 def _write_all(fd: int, data: bytes, offset: int) -> None:

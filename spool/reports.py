@@ -19,7 +19,9 @@ MAX_BEAT = 256 * 1024  # bytes; holds a few thousand claims
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Short = Annotated[str, msgspec.Meta(max_length=255)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e10)]
+ExitCode = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
+Signal = Annotated[int, msgspec.Meta(ge=1, le=127)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 End = Literal["ok", "failed", "killed", "lost"]
@@ -39,8 +41,8 @@ class FileFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RunReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a run ended; units as in ``ledger.events.RunFacts``."""
 
-    exit_code: int | None = None
-    signal: int | None = None
+    exit_code: ExitCode | None = None
+    signal: Signal | None = None
     wall_seconds: Seconds = 0.0
     cpu_seconds: Seconds = 0.0
     peak_memory: Count = 0
@@ -113,6 +115,10 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     stopped: bool = False
 
 
+# A number that the board cannot store would stop the primary for good, and so would
+# brackets nested deeper than the decoder's own stack, if they were not caught here.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _report_decoder: msgspec.json.Decoder[AnyReport] = msgspec.json.Decoder(AnyReport)
 _beat_decoder = msgspec.json.Decoder(Beat)
 
@@ -125,7 +131,7 @@ def decode_report(data: bytes) -> AnyReport:
     """Raises Unbelievable with the reason."""
     try:
         return _report_decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+    except _UNREADABLE as e:
         raise Unbelievable(f"not a report: {e}") from None
 
 
@@ -133,5 +139,5 @@ def decode_beat(data: bytes) -> Beat:
     """Raises Unbelievable with the reason."""
     try:
         return _beat_decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+    except _UNREADABLE as e:
         raise Unbelievable(f"not a beat: {e}") from None

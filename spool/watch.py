@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +23,19 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 log = logging.getLogger(__name__)
+
+_EVENTS: list[type[FileSystemEvent]] = [
+    FileCreatedEvent,
+    FileMovedEvent,
+    FileDeletedEvent,
+    DirCreatedEvent,
+]
+
+# watchdog says this when a folder appears while it walks the tree: seen twice, watched once.
+warnings.filterwarnings("ignore", message="Callback with id", module="watchdog")
 
 
 class Watch(FileSystemEventHandler):
@@ -34,31 +46,32 @@ class Watch(FileSystemEventHandler):
     """
 
     def __init__(self, root: Path, wanted: Callable[[str], bool], wake: Callable[[], None]) -> None:
-        self._prefix = len(str(root)) + 1
+        self._root = str(root)
         self._wanted = wanted
         self._wake = wake
-        self._observer = Observer()
-        self._observer.schedule(
-            self,
-            str(root),
-            recursive=True,
-            event_filter=[FileCreatedEvent, FileMovedEvent, FileDeletedEvent, DirCreatedEvent],
-        )
-        self._started = False
+        self._observer: BaseObserver | None = None
 
     def start(self) -> None:
+        """Begin to watch, or say why rescans have to do."""
         try:
-            self._observer.start()
-            self._started = True
+            observer = Observer()
+            observer.schedule(self, self._root, recursive=True, event_filter=_EVENTS)
+            observer.start()
         except OSError as e:
-            log.warning("no file system events (%s): rescans alone find what changes", e)
+            log.warning(
+                "no file system events (%s): rescans alone find what changes; "
+                "the limits are fs.inotify.max_user_instances and max_user_watches",
+                e.strerror or e,
+            )
+            return
+        self._observer = observer
 
     def stop(self) -> None:
-        if self._started:
+        if self._observer is not None:
             self._observer.stop()
             self._observer.join()
 
     def dispatch(self, event: FileSystemEvent) -> None:
         path = os.fsdecode(event.dest_path or event.src_path)
-        if self._wanted(path[self._prefix :]):
+        if self._wanted(path[len(self._root) + 1 :]):
             self._wake()

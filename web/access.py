@@ -36,6 +36,36 @@ _FORWARDED = ("X-Forwarded-For", "X-Real-Ip", "Forwarded", "Via")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+class Headers:
+    """A request's headers by name, in any case. Bytes beyond ASCII stand as latin-1, as in
+    a WSGI environment, and are never decoded further: so no header can make us fail."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = {name.lower(): value for name, value in given.items()}
+
+    @classmethod
+    def of(cls, environ: Mapping[str, object]) -> Headers:
+        return cls(
+            {
+                name[5:].replace("_", "-"): value
+                for name, value in environ.items()
+                if name.startswith("HTTP_") and isinstance(value, str)
+            }
+        )
+
+    def get(self, name: str) -> str:
+        """Its value, or nothing where it was not sent."""
+        return self._given.get(name.lower(), "")
+
+    def cookie(self, wanted: str) -> str:
+        """A cookie's value. Those of other applications on this host may be anything."""
+        for part in self.get("Cookie").split(";"):
+            name, _, value = part.strip().partition("=")
+            if name == wanted:
+                return value
+        return ""
+
+
 class Access(msgspec.Struct, frozen=True, kw_only=True):
     """``hosts`` are known Host names besides localhost and IP addresses, without ports."""
 
@@ -43,9 +73,9 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     admin_key: str | None = None
     hosts: frozenset[str] = frozenset()
 
-    def knows(self, host: str | None) -> bool:
+    def knows(self, host: str) -> bool:
         """Whether ``host``, a Host header, is a name of ours."""
-        name = _host_name(host or "")
+        name = _host_name(host)
         if not name:
             return False
         if name == "localhost" or name.endswith(".localhost"):
@@ -54,33 +84,37 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_key(self, given: str) -> bool:
         """Whether ``given`` is the admin key; compared in constant time."""
-        return self.admin_key is not None and hmac.compare_digest(
-            given.encode(errors="surrogatepass"), self.admin_key.encode()
-        )
+        return self._is_key(given.encode(errors="replace"))
+
+    def _is_key(self, given: bytes) -> bool:
+        return self.admin_key is not None and hmac.compare_digest(given, self.admin_key.encode())
 
     def cookie(self) -> str:
         """What a signed-in browser carries; only to be called where there is a key."""
         assert self.admin_key is not None
         return hmac.new(self.admin_key.encode(), _COOKIE_TEXT, "sha256").hexdigest()
 
-    def signed_in(self, headers: Mapping[str, str], cookie: str | None) -> bool:
+    def signed_in(self, headers: Headers) -> bool:
         """Whether the request shows the admin key, as a cookie or as a bearer."""
         if self.admin_key is None:
             return False
-        if cookie and hmac.compare_digest(cookie.encode(errors="replace"), self.cookie().encode()):
+        cookie = headers.cookie(COOKIE).encode(errors="replace")
+        if hmac.compare_digest(cookie, self.cookie().encode()):
             return True
-        scheme, _, given = headers.get("Authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and self.is_key(given.strip())
+        scheme, _, given = headers.get("Authorization").partition(" ")
+        return scheme.lower() == "bearer" and self._is_key(
+            given.strip().encode("latin-1", errors="replace")
+        )
 
-    def role(self, headers: Mapping[str, str], cookie: str | None) -> Role:
-        if self.signed_in(headers, cookie):
+    def role(self, headers: Headers) -> Role:
+        if self.signed_in(headers):
             return "admin"
         if self.anonymous == "admin" and not any(headers.get(name) for name in _FORWARDED):
             return "admin"
         return "submit"
 
 
-def foreign_origin(method: str, headers: Mapping[str, str]) -> str | None:
+def foreign_origin(method: str, headers: Headers) -> str | None:
     """Where a request that changes something comes from, if that is another site; else None.
 
     Sec-Fetch-Site comes from the browser itself and decides where it is sent
@@ -96,7 +130,7 @@ def foreign_origin(method: str, headers: Mapping[str, str]) -> str | None:
     if not origin:
         return None
     try:
-        same = urlsplit(origin).netloc.lower() == headers.get("Host", "").lower()
+        same = urlsplit(origin).netloc.lower() == headers.get("Host").lower()
     except ValueError:
         same = False
     return None if same and urlsplit(origin).netloc else origin

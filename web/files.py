@@ -8,11 +8,11 @@ plain text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 import bottle
 
 from primary.files import JobFile
+from web.access import Headers
 from web.problems import Problem
 
 SAFE_HEADERS = {
@@ -56,13 +56,13 @@ class Slice:
         self._source.close()
 
 
-def wanted_range(header: str | None, size: int) -> tuple[int, int] | None:
+def wanted_range(header: str, size: int) -> tuple[int, int] | None:
     """(first, end) of the one range that is asked for, or None for the whole.
 
     What cannot be read, and several ranges at once, mean the whole, as RFC 9110
     allows. Raises Problem 416 where the range begins behind the end.
     """
-    match = _RANGE.match((header or "").replace(" ", ""))
+    match = _RANGE.match(header.replace(" ", ""))
     if not match or match.group() == "bytes=-":
         return None
     first, last = match.groups()
@@ -83,7 +83,7 @@ def wanted_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 def answer(
     file: JobFile,
-    request: Mapping[str, str],
+    request: Headers,
     *,
     content_type: str,
     etag: str | None,
@@ -103,7 +103,7 @@ def answer(
         tag = f'"{etag}"' if etag else None
         if tag:
             headers["ETag"] = tag
-            if _names(request.get("If-None-Match", ""), tag):
+            if _names(request.get("If-None-Match"), tag):
                 file.close()
                 return bottle.HTTPResponse(status=304, headers=headers)
         headers["Content-Type"] = content_type
@@ -111,7 +111,7 @@ def answer(
         headers["Content-Disposition"] = shown + (
             f'; filename="{download_as}"' if download_as else ""
         )
-        unchanged = request.get("If-Range") in (None, tag)
+        unchanged = request.get("If-Range") in ("", tag)
         part = wanted_range(request.get("Range"), file.size - skip) if unchanged else None
         start, end = part or (0, file.size - skip)
         headers["Content-Length"] = str(end - start)

@@ -135,7 +135,7 @@ class Jobs:
         is_log = name == "job_log.txt"
         return files.answer(
             file,
-            bottle.request.headers,
+            self._site.headers(),
             content_type=_TEXT if is_log else "application/zip",
             etag=digest.sha256 if digest and not file.live else None,
             download_as=None if is_log else f"{job.id}.{name}",
@@ -163,7 +163,7 @@ class Jobs:
         extra |= {"X-Log-Size": str(file.size), "X-Log-Final": str(final).lower()}
         return files.answer(
             file,
-            bottle.request.headers,
+            self._site.headers(),
             content_type=_TEXT,
             etag=job.log.sha256 if final and job.log and not offset else None,
             extra=extra,

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class CannotServe(Exception):
-    """The server cannot start. The operator acts: the message says how."""
+    """The server cannot start, or go on. The operator acts: the message says how."""
 
 
 def serve(
@@ -74,7 +74,7 @@ def serve(
             stop = stack.enter_context(_stop_signals())
             if slots > 0:
                 worker = LocalWorker(data, models, slots)
-                stack.callback(worker.stop)
+                stack.callback(_end_worker, worker)
                 worker.start()
             _use_disk(data)
             _serve_http(application(primary, access), sockets, data, slots, stop)
@@ -83,6 +83,13 @@ def serve(
     except OSError as e:
         return _say(f"{e.filename}: {e.strerror}" if e.filename else str(e))
     return 0
+
+
+def _end_worker(worker: LocalWorker) -> None:
+    worker.stop()
+    if runs := worker.runs():
+        what = "1 run goes" if runs == 1 else f"{runs} runs go"
+        print(f"{what} on without us; the next start finds them again.", flush=True)
 
 
 def _say(error: str) -> int:
@@ -238,6 +245,8 @@ def _serve_http(
     checked = -ROOM_EVERY
     try:
         while not stop.wanted:
+            if app.site.broken:
+                raise CannotServe(f"{app.site.broken}; start it again")
             wasyncore.loop(timeout=LOOP, use_poll=True, map=channels, count=1)
             if time.monotonic() - checked >= ROOM_EVERY:
                 checked = time.monotonic()

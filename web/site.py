@@ -9,11 +9,11 @@ import uuid
 import bottle
 import msgspec
 
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, LedgerStopped
 from primary.errors import PrimaryError
 from primary.server import Primary
 from web import accept, problems
-from web.access import COOKIE, Access, foreign_origin
+from web.access import Access, Headers, foreign_origin
 from web.pages import Pages
 from web.problems import Problem
 
@@ -44,24 +44,28 @@ class Site:
         self.primary, self.access = primary, access
         self.pages = Pages()
         self.closing = threading.Event()
+        # Why this process must end: after a failed sync only a restart, which
+        # reads the disk again, can tell what is on it.
+        self.broken: str | None = None
         self.polls = threading.BoundedSemaphore(MAX_POLLS)
 
     # --- who is asking
 
+    def headers(self) -> Headers:
+        """The request's headers; bottle's own mapping fails on bytes that are not UTF-8."""
+        return Headers.of(bottle.request.environ)
+
     def accepts(self) -> str:
-        given: str = bottle.request.headers.get("Accept", "")
-        return given
+        return self.headers().get("Accept")
 
     def wants_page(self) -> bool:
         return accept.names_html(self.accepts())
 
     def signed_in(self) -> bool:
-        request = bottle.request
-        return self.access.signed_in(request.headers, request.get_cookie(COOKIE))
+        return self.access.signed_in(self.headers())
 
     def is_admin(self) -> bool:
-        request = bottle.request
-        return self.access.role(request.headers, request.get_cookie(COOKIE)) == "admin"
+        return self.access.role(self.headers()) == "admin"
 
     def need_admin(self, what: str) -> None:
         if not self.is_admin():
@@ -122,17 +126,17 @@ class Site:
 
     def check_request(self) -> None:
         """Refuses a foreign Host, and changes that another site's page asks for."""
-        request = bottle.request
-        host = request.headers.get("Host")
+        headers = self.headers()
+        host = headers.get("Host")
         if not self.access.knows(host):
             raise self.refuse(
                 Problem(
                     421,
-                    f"unknown Host {(host or '')[:100]!r}: this server answers to its own names "
+                    f"unknown Host {host[:100]!r}: this server answers to its own names "
                     f"and addresses; its keeper can add one with 'serve --host NAME'",
                 )
             )
-        origin = foreign_origin(request.method, request.headers)
+        origin = foreign_origin(bottle.request.method, headers)
         if origin:
             raise self.refuse(
                 Problem(403, f"a page of another site ({origin[:100]!r}) may not change anything")
@@ -162,6 +166,8 @@ class Guard:
                 return site.refuse(problems.of(e))
             except LedgerError as e:
                 log.error("%s", e)
+                if isinstance(e, LedgerStopped):
+                    site.broken = f"the ledger stopped: {e}"
                 return site.refuse(Problem(503, f"the ledger takes nothing now: {e}"))
             except Exception:  # noqa: BLE001  # logged there, with an id
                 return site.refuse(site.failed())

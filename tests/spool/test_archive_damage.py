@@ -15,11 +15,21 @@ from spool.archive import check, listing, unpack
 from spool.errors import BadZip
 
 
+class Pipe(io.BytesIO):
+    """Where one can only write on, so that sizes follow the data."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, *_: object) -> int:
+        raise io.UnsupportedOperation
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation
+
+
 def seed(*, piped: bool = False, wide: bool = False, inner: bool = False) -> bytes:
-    out = io.BytesIO()
-    if piped:
-        out.seekable = lambda: False  # type: ignore[method-assign]
-        out.seek = out.tell = None  # type: ignore[method-assign, assignment]
+    out = Pipe() if piped else io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in {"sleep_count": b"8\n", "d/table.csv": b"1,2,3\n" * 40}.items():
             with archive.open(name, "w", force_zip64=wide) as entry:
@@ -152,7 +162,7 @@ def test_any_names(first: str, second: str) -> None:
         archive.writestr("A" * len(names[0]) + "1", b"x")
         archive.writestr("B" * len(names[1]) + "2", b"y")
     data = out.getvalue()
-    for letter, digit, name in ((b"A", b"1", names[0]), (b"B", b"2", names[1])):
+    for letter, name in zip((b"A", b"B"), names, strict=True):
         if name:
             data = data.replace(letter * len(name), name)
     survives(data)

@@ -129,6 +129,7 @@ A, B = E(name=b"a"), E(name=b"b", data=b"hello " * 50)
 GOOD = build(A, B)
 STORED_ZIP = E(name=b"inner.zip", data=GOOD, method=0)
 BOMB = deflate(bytes(2_000_000))
+STALE = struct.pack("<HHBL", 0x7075, 9, 1, zlib.crc32(b"other")) + b"../b"
 RENAMED = struct.pack("<HHBL", 0x7075, 9, 1, zlib.crc32(b"a")) + b"../b"
 FACTS = (zlib.crc32(b"x"), len(deflate(b"x")), 1)
 MANY = (E(name=b"%d" % n, data=b"", method=0) for n in range(70_000))
@@ -301,6 +302,7 @@ GOOD_ONES = {
     "empty file": build(E(name=b"a", data=b"")),
     "a whole number of pieces": build(E(name=b"a", data=bytes(3 * 1024 * 1024))),
     "deflated folder": build(A, E(name=b"f/", data=b"")),
+    "unicode extra of another name": build(E(name=b"a", extra=STALE)),
     "padded extra": build(E(name=b"a", extra=b"\0\0\0")),
 }
 

@@ -88,12 +88,34 @@ def test_links_and_special_files_are_left_out_and_named(folder: Path, tmp_path: 
     assert "it is a link" in remarks[0] and "a pipe" in remarks[3] and "a socket" in remarks[4]
 
 
-def test_the_results_folder_may_not_be_swapped_inside(folder: Path, tmp_path: Path) -> None:
+def test_what_becomes_a_link_at_the_last_moment_is_not_followed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/secret").write_text("not yours")
-    (folder / "a").symlink_to(tmp_path / "outside", target_is_directory=True)
-    pack(folder, tmp_path / "out.zip")
+    (folder / "a").symlink_to(tmp_path / "outside")
+    (folder / "b").symlink_to(tmp_path / "outside/secret")
+    real = os.stat
+
+    def before_the_swap(name: str, *, dir_fd: int, follow_symlinks: bool) -> os.stat_result:
+        assert not follow_symlinks
+        return real(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "stat", before_the_swap)
+    remarks = pack(folder, tmp_path / "out.zip")
+    monkeypatch.undo()
     assert listing(tmp_path / "out.zip") == []
+    assert len(remarks) == 2 and all("cannot be read" in r for r in remarks)
+
+
+def test_large_files_get_64_bit_sizes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a limit that a test can reach; zipfile refuses to pass it unprepared."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
+    (folder / "large").write_bytes(bytes(5000))
+    assert pack(folder, tmp_path / "out.zip") == []
+    check(tmp_path / "out.zip")
 
 
 def test_strange_names_become_readable_ones(folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
@@ -51,7 +51,8 @@ class Browser:
         path, _, query = path.partition("?")
         environ: dict[str, Any] = {
             "REQUEST_METHOD": method,
-            "PATH_INFO": path.encode().decode("latin-1"),
+            "SCRIPT_NAME": "",
+            "PATH_INFO": unquote(path).encode().decode("latin-1"),
             "QUERY_STRING": query,
             "REMOTE_ADDR": "127.0.0.1",
             "wsgi.input": io.BytesIO(body),
@@ -68,7 +69,7 @@ class Browser:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             assert exc_info is None
             got[:] = [status, headers]
-            return lambda data: None
+            return lambda _data: None
 
         parts = self._checked(environ, start)
         try:
@@ -78,10 +79,10 @@ class Browser:
         return Answer(got[0], got[1], data)
 
     def get(self, path: str, **headers: str) -> Answer:
-        return self.call("GET", path, **headers)
+        return self.call("GET", path, b"", **headers)
 
     def post(self, path: str, **headers: str) -> Answer:
-        return self.call("POST", path, **headers)
+        return self.call("POST", path, b"", **headers)
 
     def form(self, path: str, fields: dict[str, str], **headers: str) -> Answer:
         kind = "application/x-www-form-urlencoded"
@@ -204,11 +205,15 @@ def history(data: Path) -> Callable[[], None]:
                     begin.append(
                         Failed(job=id, attempt=1, failure="model", reason=f"exit 3 {HOSTILE}")
                     )
-                ledger.append(lambda _, events=tuple(begin): events)
+                ledger.append(_all(begin))
         finally:
             ledger.close()
 
     return write
+
+
+def _all(events: list[AnyEvent]) -> Callable[[object], tuple[AnyEvent, ...]]:
+    return lambda _: tuple(events)
 
 
 def _digest(data: bytes) -> Digest:

@@ -1,0 +1,125 @@
+"""From POST to COMPLETE of a no-op model, as a multiple of spawning its script alone.
+
+Both are measured in turn in one run, on an idle system with one local worker:
+the machines are noisy, their ratio is not. The goal of issue A is a median of
+at most 10 times the bare script.
+
+    python bench/latency.py [JOBS]
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+GOAL = 10.0  # times the bare script, median
+WARM_UP = 5  # jobs that do not count
+NOOP = '#!/bin/bash\necho done > "$2/result.txt"\n'
+MODEL = 'title = "no-op"\ndescription = "Writes one small file."\ncommand = ["./noop.sh"]\n'
+BOUNDARY = "bench-boundary"
+
+
+def body() -> bytes:
+    """The multipart body of one submission."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as out:
+        out.writestr("input.txt", "nothing\n")
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in (("job_name", "bench"), ("model", "noop"))
+    ]
+    head = (
+        f"--{BOUNDARY}\r\nContent-Disposition: form-data; "
+        'name="zip_file"; filename="in.zip"\r\nContent-Type: application/zip\r\n\r\n'
+    )
+    end = f"\r\n--{BOUNDARY}--\r\n"
+    return b"".join([*parts, head.encode(), file.getvalue(), end.encode()])
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, data: bytes = b"") -> str:
+    headers = {"Accept": "application/json"}
+    if data:
+        headers["Content-Type"] = f"multipart/form-data; boundary={BOUNDARY}"
+    connection.request(method, path, data or None, headers)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    if answer.status != 200:
+        raise SystemExit(f"{method} {path}: {answer.status} {text}")
+    return text
+
+
+def one_job(connection: http.client.HTTPConnection, data: bytes) -> float:
+    """Seconds from the POST until the job's state reads COMPLETE."""
+    began = time.perf_counter()
+    job = json.loads(ask(connection, "POST", "/jobs", data))["id"]
+    while True:
+        status = json.loads(ask(connection, "GET", f"/jobs/{job}"))["status"]
+        if status == "COMPLETE":
+            return time.perf_counter() - began
+        if status in ("FAILED", "KILLED"):
+            raise SystemExit(f"job {job} ended {status}")
+        time.sleep(0.0005)
+
+
+def bare(script: Path, folder: Path) -> float:
+    """Seconds to spawn the model's script and wait for it."""
+    began = time.perf_counter()
+    subprocess.run([str(script), str(folder), str(folder)], check=True)
+    return time.perf_counter() - began
+
+
+def measure(address: str, script: Path, folder: Path, jobs: int) -> tuple[list[float], list[float]]:
+    host = address.removeprefix("http://").rstrip("/")
+    connection = http.client.HTTPConnection(host)
+    data, ran, spawned = body(), [], []
+    for n in range(jobs + WARM_UP):
+        spawn, run = bare(script, folder), one_job(connection, data)
+        if n >= WARM_UP:
+            spawned.append(spawn)
+            ran.append(run)
+    connection.close()
+    return ran, spawned
+
+
+def main() -> int:
+    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    with tempfile.TemporaryDirectory(prefix="modelrunner-bench-") as folder:
+        root = Path(folder)
+        model = root / "models" / "noop"
+        model.mkdir(parents=True)
+        (model / "model.toml").write_text(MODEL)
+        script = model / "noop.sh"
+        script.write_text(NOOP)
+        script.chmod(0o755)
+        command = [sys.executable, "-m", "modelrunner", "serve", "--data", str(root / "data")]
+        command += ["--listen", "127.0.0.1:0", "--models", str(root / "models"), "--slots", "1"]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert server.stdout is not None
+            ready = next(filter(None, (re.search(r"http://\S+", li) for li in server.stdout)))
+            ran, spawned = measure(ready[0], script, root, jobs)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait()
+    base, median = statistics.median(spawned), statistics.median(ran)
+    late = statistics.quantiles(ran, n=20)[-1]
+    print(f"bare script            {base * 1e3:7.2f} ms   median of {jobs}")
+    print(
+        f"POST to COMPLETE       {median * 1e3:7.2f} ms   {median / base:5.1f} x   (goal {GOAL} x)"
+    )
+    print(f"  95th percentile      {late * 1e3:7.2f} ms   {late / base:5.1f} x")
+    return 0 if median <= GOAL * base else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

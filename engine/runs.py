@@ -1,0 +1,209 @@
+"""The agent's side of the engine: begin, stop and follow runs.
+
+All that is known about a run is read from its directory; what the runner says
+over the socket only makes somebody look sooner. So an agent may die at any
+moment: the next one makes an ``Engine`` on the same state and goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from engine import address
+from engine.contract import Containment, Exit, Stage
+from engine.errors import EngineError
+from engine.link import Link, reach
+from engine.rundir import RunDir
+
+ANSWER_SECONDS = 30.0  # for the runner's answer to begin
+LOOK_SECONDS = 1.0  # a waiter looks at the files at least this often
+LEAVE_SECONDS = 5.0  # for an idle runner that was dismissed, to be gone
+
+
+class Engine:
+    """The runs of one state directory. All methods may be called from any thread.
+
+    ``containment`` forces what a runner started by us uses; None is the best there is.
+    """
+
+    def __init__(self, state: Path, *, containment: Containment | None = None) -> None:
+        self._state = state.absolute()
+        self._runs = self._state / address.RUNS
+        self._containment = containment
+        self._link: Link | None = None
+        self._linking = threading.Lock()
+        self._news = threading.Condition()
+        self._answers: dict[str, str | None] = {}  # to begin: why it was refused, or None
+        self._woken: set[str] = set()
+        self._replaced = False
+
+    def connect(self) -> None:
+        """Be connected to the state's runner; start one if none lives.
+
+        Called again by the other methods whenever the connection is gone. Raises
+        EngineError.
+        """
+        with self._linking:
+            if self._link is not None and self._link.up:
+                return
+            if self._replaced:
+                raise EngineError(f"another agent has taken over the runner of {self._state}")
+            if self._link is not None:
+                self._link.close()
+                self._link = None
+            try:
+                self._runs.mkdir(exist_ok=True)
+            except OSError as e:
+                raise EngineError(f"the state directory {self._state} cannot be used: {e}") from e
+            sock = reach(self._state, self._containment)
+            self._link = Link(sock, self._heard, self._notify)
+
+    def begin(self, key: str) -> None:
+        """Start the run that lies in ``key``'s directory, or end it if a stop is wanted.
+
+        An attempt is never started twice: if it was begun before, by whomever,
+        nothing happens. Raises EngineError; then it was not begun, or will be
+        found lost.
+        """
+        run = self._directory(key)
+        if run.was_begun():
+            return
+        with self._news:
+            self._answers.pop(key, None)
+        for _ in range(2):  # the second time, with a new runner in place of one that died
+            self._send("begin", key)
+            if self._answered(key):
+                why = self._answers.pop(key)
+                if why is not None:
+                    raise EngineError(f"the runner refused to begin: {why}")
+                return
+            if run.was_begun():
+                return
+        raise EngineError(f"run {key}: the runner does not answer; see {self._state / address.LOG}")
+
+    def stop(self, key: str, reason: str) -> None:
+        """Have the run end as ``stopped``: at once, or before it starts.
+
+        The marker that it leaves holds even if no runner can be told now, which
+        raises EngineError.
+        """
+        run = self._directory(key)
+        try:
+            run.want_stop(reason)
+        except OSError as e:
+            raise EngineError(f"run {key}: the stop marker could not be written: {e}") from e
+        self._send("stop", key)
+
+    def stage(self, key: str) -> Stage | None:
+        """Where the run stands; None if it has no directory."""
+        return RunDir(self._runs / key).stage()
+
+    def exit(self, key: str) -> Exit | None:
+        """How the run ended, None before. Raises EngineError if that cannot be read."""
+        run = RunDir(self._runs / key)
+        try:
+            return run.read_exit()
+        except (OSError, msgspec.MsgspecError) as e:
+            raise EngineError(f"run {key}: exit.json cannot be read: {e}") from e
+
+    def keys(self) -> list[str]:
+        """The runs that have a directory."""
+        try:
+            return sorted(entry.name for entry in self._runs.iterdir() if entry.is_dir())
+        except FileNotFoundError:
+            return []
+
+    def wait(self, key: str, timeout: float) -> bool:
+        """Wait until the run has ended or is lost (True), ``timeout`` seconds, or ``wake``."""
+        run = RunDir(self._runs / key)
+        deadline = time.monotonic() + timeout
+        while run.stage() not in ("ended", "lost"):
+            self._mend()
+            with self._news:
+                # has_ended under the lock: news cannot slip in between looking and waiting.
+                left = deadline - time.monotonic()
+                if key in self._woken or left <= 0 or run.has_ended():
+                    break
+                self._news.wait(min(left, LOOK_SECONDS))
+        with self._news:
+            self._woken.discard(key)
+        return run.stage() in ("ended", "lost")
+
+    def wake(self, key: str) -> None:
+        """Make a ``wait`` for ``key`` return: the one that goes on, or else the next."""
+        with self._news:
+            self._woken.add(key)
+            self._news.notify_all()
+
+    def close(self, *, stop_runner_if_idle: bool) -> None:
+        """Say goodbye. Runs go on; an idle runner leaves at once if ``stop_runner_if_idle``."""
+        with self._linking:
+            if self._link is None:
+                return
+            if stop_runner_if_idle:
+                self._link.send("bye", "stop")
+            else:
+                self._link.send("bye")
+            self._link.close(LEAVE_SECONDS)
+            self._link = None
+
+    # --- the connection ------------------------------------------------------------
+
+    def _directory(self, key: str) -> RunDir:
+        run = RunDir(self._runs / key)
+        if not address.is_key(key) or not run.path.is_dir():
+            raise EngineError(f"{key!r}: no run directory {run.path}")
+        return run
+
+    def _send(self, *words: str) -> None:
+        """Raises EngineError."""
+        for _ in range(2):
+            self.connect()
+            link = self._link
+            if link is not None and link.send(*words):
+                return
+            self._wait_down(link)
+        raise EngineError(f"the runner of {self._state} ends as soon as it is reached")
+
+    def _wait_down(self, link: Link | None) -> None:
+        """Until the listening thread has seen that ``link`` is gone."""
+        with self._news:
+            self._news.wait_for(lambda: link is None or not link.up, ANSWER_SECONDS)
+
+    def _answered(self, key: str) -> bool:
+        """Wait for the answer to begin; False if the connection broke before."""
+        with self._news:
+            link = self._link
+            self._news.wait_for(
+                lambda: key in self._answers or link is None or not link.up, ANSWER_SECONDS
+            )
+            return key in self._answers
+
+    def _mend(self) -> None:
+        """Reconnect if the runner died: its successor settles the runs that died with it."""
+        link = self._link
+        if link is not None and not link.up and not self._replaced:
+            with contextlib.suppress(EngineError):  # the files go on telling the truth
+                self.connect()
+
+    def _heard(self, line: str) -> None:
+        """In the listening thread: one line from the runner."""
+        verb, _, rest = line.partition(" ")
+        key, _, why = rest.partition(" ")
+        with self._news:
+            if verb == "begun":
+                self._answers[key] = None
+            elif verb == "refused":
+                self._answers[key] = why
+            elif verb == "replaced":
+                self._replaced = True
+            self._news.notify_all()
+
+    def _notify(self) -> None:
+        with self._news:
+            self._news.notify_all()

@@ -1,0 +1,151 @@
+"""What a worker runs on, scripted: its runner, and the state directory that outlives agents.
+
+The agent above it is the real one, ``worker_agent.Agent`` with its
+``engine.attempt.Attempt`` threads. Below it stands a runner that starts no
+processes: a run is an entry here, which ends after some rounds or when its
+stop marker lies there, and leaves ``log`` and ``output/`` as a model would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from baton import Baton, Step
+from engine.contract import Exit, Stage
+from engine.errors import EngineError
+from engine.runs import Engine
+from engine.state import State
+
+ROUNDS = 2  # how long a run takes
+
+
+class ScriptedState(State):
+    """A state directory whose lock is the explorer's business."""
+
+    def __init__(self, path: Path, instance: str) -> None:
+        self.path, self.instance = path, instance
+        (path / "runs").mkdir(parents=True, exist_ok=True)
+
+    def exists(self) -> bool:
+        return True
+
+    def free(self) -> int:
+        return 2**40
+
+
+@dataclass
+class Run:
+    """One run, as its runner knows it."""
+
+    directory: Path
+    stage: Literal["running", "ended", "lost"] = "running"
+    left: int = ROUNDS
+    ended: Exit | None = None
+
+
+@dataclass
+class Machine:
+    """One worker's own disk, and the runner on it."""
+
+    worker: str
+    instance: str
+    path: Path
+    runs: dict[str, Run] = field(default_factory=dict)
+    executions: dict[str, int] = field(default_factory=dict)
+    wrongs: list[str] = field(default_factory=list)
+
+    @property
+    def busy(self) -> bool:
+        return any(run.stage == "running" for run in self.runs.values())
+
+    def executing(self, job: str) -> list[str]:
+        """The keys of this job's runs that go on right now."""
+        return [k for k, r in self.runs.items() if r.stage == "running" and k.startswith(job)]
+
+    def begin(self, key: str, directory: Path) -> None:
+        (directory / "exit.reserved").touch()
+        if (directory / "stop").exists():
+            self.runs[key] = Run(directory, "ended", ended=Exit(ending="stopped", reason="early"))
+            return
+        self.executions[key] = self.executions.get(key, 0) + 1
+        self.runs[key] = Run(directory)
+        (directory / "output").mkdir()
+        (directory / "log").write_text(f"begun {key}\n")
+
+    def advance(self) -> None:
+        """One round passes for all runs."""
+        for key, run in self.runs.items():
+            if run.stage != "running":
+                continue
+            run.left -= 1
+            if not run.directory.is_dir():
+                self.wrongs.append(f"{self.worker} lost the directory of {key} while it ran")
+                run.stage = "lost"
+            elif (run.directory / "stop").exists():
+                self._finish(key, run, Exit(ending="stopped", reason="a stop was wanted"))
+            elif run.left <= 0:
+                self._finish(key, run, Exit(ending="exited", reason="", exit_code=0))
+
+    def die(self) -> None:
+        """The runner is killed: its runs die with it."""
+        for run in self.runs.values():
+            if run.stage == "running":
+                run.stage = "lost"
+
+    def _finish(self, key: str, run: Run, end: Exit) -> None:
+        (run.directory / "output" / "output.txt").write_text(key)
+        with (run.directory / "log").open("a") as log:
+            log.write(f"ended {key}\n")
+        run.stage, run.ended = "ended", end
+
+
+class ScriptedEngine(Engine):
+    """The agent's side of that runner: the interface of ``engine.runs.Engine``."""
+
+    def __init__(self, machine: Machine, baton: Baton) -> None:
+        self._machine = machine
+        self._baton = baton
+
+    def connect(self) -> None:
+        pass
+
+    def begin(self, key: str) -> None:
+        directory = self._checked(key)
+        if not (directory / "exit.reserved").exists():
+            self._baton.point(Step(f"begin {key[-6:]}", self._machine.path.name, changes=True))
+            with self._baton.aside():
+                self._machine.begin(key, directory)
+
+    def stop(self, key: str, reason: str) -> None:
+        directory = self._checked(key)
+        if not (directory / "stop").exists():
+            (directory / "stop").write_text(reason)
+
+    def stage(self, key: str) -> Stage | None:
+        run = self._machine.runs.get(key)
+        directory = self._machine.path / "runs" / key
+        if not directory.is_dir():
+            return None
+        return run.stage if run else "ready"
+
+    def exit(self, key: str) -> Exit | None:
+        return self._machine.runs[key].ended
+
+    def keys(self) -> list[str]:
+        return sorted(entry.name for entry in (self._machine.path / "runs").iterdir())
+
+    def wait(self, key: str, timeout: float) -> bool:
+        if self.stage(key) not in ("ended", "lost"):
+            self._baton.turn()
+        return self.stage(key) in ("ended", "lost")
+
+    def wake(self, key: str) -> None:
+        pass  # every waiter looks in every round
+
+    def _checked(self, key: str) -> Path:
+        directory = self._machine.path / "runs" / key
+        if not directory.is_dir():
+            raise EngineError(f"{key!r}: no run directory {directory}")
+        return directory
