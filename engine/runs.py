@@ -22,6 +22,7 @@ from engine.rundir import RunDir
 
 ANSWER_SECONDS = 30.0  # for the runner's answer to begin
 LOOK_SECONDS = 1.0  # a waiter looks at the files at least this often
+SETTLE_SECONDS = 15.0  # for a runner to end what is left of a lost run, and to write its exit
 LEAVE_SECONDS = 5.0  # for an idle runner that was dismissed, to be gone
 
 
@@ -40,6 +41,7 @@ class Engine:
         self._news = threading.Condition()
         self._answers: dict[str, str | None] = {}  # to begin: why it was refused, or None
         self._woken: set[str] = set()
+        self._lost_since: dict[str, float] = {}  # monotonic; runs without an exit
         self._replaced = False
 
     def connect(self) -> None:
@@ -119,10 +121,14 @@ class Engine:
             return []
 
     def wait(self, key: str, timeout: float) -> bool:
-        """Wait until the run has ended or is lost (True), ``timeout`` seconds, or ``wake``."""
+        """Wait until the run has ended or is lost (True), ``timeout`` seconds, or ``wake``.
+
+        One that is lost is waited for until the runner has ended what was left of it
+        and written so; if that does not happen, it is lost without an exit.
+        """
         run = RunDir(self._runs / key)
         deadline = time.monotonic() + timeout
-        while run.stage() not in ("ended", "lost"):
+        while not self._is_over(run):
             self._mend()
             with self._news:
                 # has_ended under the lock: news cannot slip in between looking and waiting.
@@ -132,7 +138,7 @@ class Engine:
                 self._news.wait(min(left, LOOK_SECONDS))
         with self._news:
             self._woken.discard(key)
-        return run.stage() in ("ended", "lost")
+        return self._is_over(run)
 
     def wake(self, key: str) -> None:
         """Make a ``wait`` for ``key`` return: the one that goes on, or else the next."""
@@ -183,6 +189,14 @@ class Engine:
                 lambda: key in self._answers or link is None or not link.up, ANSWER_SECONDS
             )
             return key in self._answers
+
+    def _is_over(self, run: RunDir) -> bool:
+        stage = run.stage()
+        if stage == "lost":
+            now = time.monotonic()
+            return now > self._lost_since.setdefault(run.key, now) + SETTLE_SECONDS
+        self._lost_since.pop(run.key, None)
+        return stage == "ended"
 
     def _mend(self) -> None:
         """Reconnect if the runner died: its successor settles the runs that died with it."""

@@ -129,6 +129,11 @@ class Ledger:
             raise entry.error
         return entry.records
 
+    @property
+    def stopped(self) -> str:
+        """Why nothing is taken any more: closed, or a sync failed; "" while all is well."""
+        return self._stopped
+
     def wait(self, after: int, timeout: float) -> int:
         """The newest sequence number on the board, as soon as it is past ``after``.
 

@@ -17,6 +17,7 @@ from ledger.log import Ledger
 from primary.files import Files
 from primary.intake import Intake
 from primary.nodes import DEFAULT_LEASE, Nodes
+from primary.rows import row_of
 from primary.rules import (
     Late,
     Missing,
@@ -116,7 +117,10 @@ class Loop:
         held = _held(seen)
         for id in (*by_job, *(wanted.keys() - by_job.keys())):
             job = board.job(id)
-            for action in reconcile(job, by_job.get(id, Seen())):
+            files = by_job.get(id, Seen())
+            if job is not None and row_of(job, files, published=id in self._published) is None:
+                self.strange.append(f"job {id}: its files are in no row of the file table")
+            for action in reconcile(job, files):
                 try:
                     self._act(action, job, held)
                 except (SpoolError, LedgerFull) as e:

@@ -123,7 +123,7 @@ def _accept_final(
     begun = _begun(job, worker, report)
     if report.end == "killed":
         if job.kill_wanted:
-            killed = _killed(job, report.run, report.reason, report)
+            killed = _killed(job, report.run, "", report)
             return (*begun, killed)
         reason = f"worker {worker} ended the run without being asked: {report.reason}"
         starts = job.starts + len(begun)

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from ledger.board import Page, Query
-from ledger.errors import LedgerFull, LedgerStopped
+from ledger.errors import LedgerFull
 from ledger.events import AnyEvent, Killed, KillRequested, Record
 from ledger.jobs import Job, State
 from ledger.log import Ledger
@@ -283,8 +283,15 @@ class Primary:
             found.append(self._broken)
         return found
 
+    @property
+    def stopped(self) -> str | None:
+        """Why the process must end: a sync failed, and only a restart tells what is on disk."""
+        return f"the ledger stopped: {self._ledger.stopped}" if self._ledger.stopped else None
+
     def healthy(self) -> str | None:
         """None, or what is wrong."""
+        if self.stopped:
+            return self.stopped
         if self._broken:
             return self._broken
         if self._thread is not None and not self._thread.is_alive():
@@ -309,11 +316,6 @@ class Primary:
         try:
             self.tick(time.monotonic())
             self._broken = None
-        except LedgerStopped as e:
-            # What is on disk is unknown: only a restart that reads it can tell.
-            self._broken = f"the ledger stopped: {e}; restart the primary"
-            log.critical("%s", self._broken)
-            self._stopping.set()
         except Exception as e:
             self._broken = f"the last tick failed: {type(e).__name__}: {e}"
             log.exception("the tick failed; it is tried again")

@@ -79,6 +79,10 @@ def stem_of(name: str) -> str:
     return name[:-4] if name.lower().endswith(".zip") else name
 
 
+def _ending(name: str) -> str:
+    return name[len(stem_of(name)) :]
+
+
 def _short(text: str) -> str:
     """``text`` cut so that every answer's name fits into 255 bytes, and is UTF-8.
 
@@ -109,7 +113,7 @@ class DropFolder:
             return
         for name in self._resting.keys() - set(found):
             if name in self._explained:  # its owner took it away: nothing is awaited
-                self._unlink(f"{_short(stem_of(name))}.why.txt")
+                self._unlink(f"{self._unrejected(name)}.why.txt")
             self._forget(name)
         for name in found:
             look = self._look_at(name)
@@ -133,7 +137,7 @@ class DropFolder:
         with translating(name):
             os.rename(self.path / name, taken)
         self._forget(name)
-        self._unlink(f"{_short(stem_of(name))}.why.txt")
+        self._unlink(f"{self._unrejected(name)}.why.txt")
         return taken
 
     def open(self, job: str, name: str) -> BinaryIO:
@@ -187,7 +191,8 @@ class DropFolder:
             self._promised.discard(stem)
 
     def explain(self, name: str, text: str) -> None:
-        self._write(f"{_short(stem_of(name))}.why.txt", text)
+        """Say in ``NAME.why.txt`` what is awaited. It goes when the zip does."""
+        self._write(f"{self._unrejected(name)}.why.txt", text)
 
     def reject(self, name: str, text: str, job: str | None = None) -> None:
         """Call it ``NAME.zip.rejected`` and say why. ``job``: it was set aside under that id.
@@ -195,14 +200,10 @@ class DropFolder:
         The reason is written first: a rejected file is never without one.
         """
         source = f".{job}{_TAKEN}{name}" if job else name
-        base, ending = _short(stem_of(name)), name[len(stem_of(name)) :]
-        stem, n = base, 1
-        while (self.path / f"{stem}{ending}.rejected").exists():
-            n += 1
-            stem = f"{base}.{n}"
+        stem = self._unrejected(name)
         self._write(f"{stem}.why.txt", text)
         with translating(name):
-            os.rename(self.path / source, self.path / f"{stem}{ending}.rejected")
+            os.rename(self.path / source, self.path / f"{stem}{_ending(name)}.rejected")
         if job is None:
             self._forget(name)
 
@@ -257,6 +258,15 @@ class DropFolder:
         if at < 0 or len(tail) - at < _END_SIZE:
             return False
         return len(tail) - at == _END_SIZE + int.from_bytes(tail[at + 20 : at + 22], "little")
+
+    def _unrejected(self, name: str) -> str:
+        """The stem of its own ``.why.txt``: not that of an earlier one that was rejected."""
+        base = _short(stem_of(name))
+        stem, n = base, 1
+        while (self.path / f"{stem}{_ending(name)}.rejected").exists():
+            n += 1
+            stem = f"{base}.{n}"
+        return stem
 
     def _forget(self, name: str) -> None:
         """The name is somebody else's when it appears again."""

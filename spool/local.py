@@ -150,4 +150,10 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
 
 def _utf8(name: str) -> bool:
     # os.listdir hands out undecodable bytes as lone surrogates.
-    return not any("\ud800" <= c <= "\udfff" for c in name)
+    if name.isascii():
+        return True
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -77,7 +77,7 @@ def serve(
                 stack.callback(_end_worker, worker)
                 worker.start()
             _use_disk(data)
-            _serve_http(application(primary, access), sockets, data, slots, stop)
+            _serve_http(primary, application(primary, access), sockets, data, slots, stop)
     except (CannotServe, PrimaryError, LedgerError, SpoolError) as e:
         return _say(str(e))
     except OSError as e:
@@ -218,7 +218,12 @@ def _stop_signals() -> Iterator[_Stop]:
 
 
 def _serve_http(
-    app: Application, sockets: list[socket.socket], data: Path, slots: int, stop: _Stop
+    primary: Primary,
+    app: Application,
+    sockets: list[socket.socket],
+    data: Path,
+    slots: int,
+    stop: _Stop,
 ) -> None:
     channels: dict[int, Any] = {}
     server = waitress.create_server(
@@ -245,8 +250,8 @@ def _serve_http(
     checked = -ROOM_EVERY
     try:
         while not stop.wanted:
-            if app.site.broken:
-                raise CannotServe(f"{app.site.broken}; start it again")
+            if primary.stopped:
+                raise CannotServe(f"{primary.stopped}; start it again")
             wasyncore.loop(timeout=LOOP, use_poll=True, map=channels, count=1)
             if time.monotonic() - checked >= ROOM_EVERY:
                 checked = time.monotonic()

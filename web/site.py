@@ -9,7 +9,7 @@ import uuid
 import bottle
 import msgspec
 
-from ledger.errors import LedgerError, LedgerStopped
+from ledger.errors import LedgerError
 from primary.errors import PrimaryError
 from primary.server import Primary
 from web import accept, problems
@@ -44,9 +44,6 @@ class Site:
         self.primary, self.access = primary, access
         self.pages = Pages()
         self.closing = threading.Event()
-        # Why this process must end: after a failed sync only a restart, which
-        # reads the disk again, can tell what is on it.
-        self.broken: str | None = None
         self.polls = threading.BoundedSemaphore(MAX_POLLS)
 
     # --- who is asking
@@ -166,8 +163,6 @@ class Guard:
                 return site.refuse(problems.of(e))
             except LedgerError as e:
                 log.error("%s", e)
-                if isinstance(e, LedgerStopped):
-                    site.broken = f"the ledger stopped: {e}"
                 return site.refuse(Problem(503, f"the ledger takes nothing now: {e}"))
             except Exception:  # noqa: BLE001  # logged there, with an id
                 return site.refuse(site.failed())

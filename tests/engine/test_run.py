@@ -86,7 +86,7 @@ def test_the_environment_is_what_is_documented_and_no_more(
 def test_the_process_starts_clean(world: World) -> None:
     """No descriptors but three, its own session, no signal blocked or ignored."""
     script = """
-pwd; readlink /proc/$$/fd/0; ls /proc/$$/fd | sort -n | grep -v 255 | tr '\\n' ' '; echo
+pwd; readlink /proc/$$/fd/0; ls /proc/$$/fd > "$2/fds"; grep -vx 255 "$2/fds" | tr '\\n' ' '; echo
 read -r _ _ _ _ pgid sid _ < /proc/$$/stat; [ $sid = $$ ] && [ $pgid = $$ ] && echo leader
 echo "$@"
 exec grep -E 'Sig(Blk|Ign)' /proc/self/status
@@ -117,7 +117,7 @@ def test_run_json_names_the_process_that_stands_for_the_run(contained: World) ->
     engine = contained.engine()
     key = contained.prepare("echo up; sleep 1000")
     engine.begin(key)
-    contained.says("up")
+    until((contained.run_dir(key) / "run.json").exists, "run.json")
     running = msgspec.json.decode((contained.run_dir(key) / "run.json").read_bytes(), type=Running)
     assert procs.alive(running.pid, running.start_time, running.boot_id)
     assert engine.stage(key) == "running"

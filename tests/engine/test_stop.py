@@ -57,6 +57,7 @@ def test_a_model_that_obeys_is_gone_without_its_grace(contained: World) -> None:
     key = contained.prepare("echo up; sleep 1000", grace=LONG)
     engine.begin(key)
     contained.says("up")
+    until(lambda: any("sleep" in name for name in contained.alive()), "it sleeps")
     before = time.monotonic()
     engine.stop(key, "killed by its owner")
     exit_ = contained.ended(engine)

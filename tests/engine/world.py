@@ -95,9 +95,6 @@ class World:
         assert exit_ is not None, f"{key} is {engine.stage(key)} without an exit"
         return exit_
 
-    def ended_or_lost(self, engine: Engine, key: str) -> bool:
-        return engine.wait(key, PATIENCE) and engine.stage(key) in ("ended", "lost")
-
     def log(self, key: str = "job.1") -> str:
         path = self.run_dir(key) / "log"
         return path.read_text() if path.exists() else ""

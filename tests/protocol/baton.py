@@ -161,14 +161,14 @@ class Baton:
         return actor
 
     def run(self) -> None:
-        """Until the world is at rest. Raises what an actor raised."""
+        """Until the world is at rest, or an actor raised an ``error``. Raises Diverged."""
         for group in self._groups:
             group.rise()
         self._resume(self._actors[0])
         self._quiet.wait()
         for actor in list(self._actors):
             self._end(actor)
-        if self.error is not None:
+        if isinstance(self.error, Diverged):
             raise self.error
 
     # --- called by actors --------------------------------------------------------------

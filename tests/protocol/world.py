@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import shutil
+import traceback
 import uuid
 import zipfile
 from collections.abc import Callable
@@ -122,6 +123,9 @@ class Stage:
         try:
             world.raise_up()
             world.baton.run()
+            if world.baton.error is not None:
+                trace = traceback.format_exception(world.baton.error)[-8:]
+                world.wrongs.append("".join(trace))
         finally:
             self.syscalls.baton = None
             world.close()

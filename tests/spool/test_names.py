@@ -91,7 +91,7 @@ def test_anything_around_a_name_makes_it_a_strange_one(
         str(TICKET).replace(".2-", ".02-"),  # and are written one way
         str(TICKET).replace(".2-", ".-2-"),
         str(TICKET).replace(".2-", ".1234567890-"),
-        str(TICKET).replace("7.2", "٧.2"),  # a digit, but not ASCII
+        str(TICKET).replace("7.2", "\u0667.2"),  # a digit, but not ASCII
         str(TICKET)[1:],
         str(TICKET).replace(JOB, JOB[:-1] + "g"),
     ],

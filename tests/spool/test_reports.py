@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import msgspec
@@ -91,7 +92,7 @@ WRONG = {
 
 @pytest.mark.parametrize("data", WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_report_is_unbelievable_with_a_reason(data: bytes) -> None:
-    with pytest.raises(Unbelievable, match="not a report: .+"):
+    with pytest.raises(Unbelievable, match=r"not a report: .+"):
         reports.decode_report(data)
 
 
@@ -101,7 +102,7 @@ def test_a_wrong_report_is_unbelievable_with_a_reason(data: bytes) -> None:
     ids=["empty", "null", "half", "nested without end", "no text"],
 )
 def test_a_wrong_beat_is_unbelievable_with_a_reason(data: bytes) -> None:
-    with pytest.raises(Unbelievable, match="not a beat: .+"):
+    with pytest.raises(Unbelievable, match=r"not a beat: .+"):
         reports.decode_beat(data)
 
 
@@ -122,10 +123,8 @@ def test_progress_is_a_percentage() -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
     for decode in (reports.decode_report, reports.decode_beat):
-        try:
+        with contextlib.suppress(Unbelievable):
             decode(data)
-        except Unbelievable:
-            pass
 
 
 @given(

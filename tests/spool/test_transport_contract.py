@@ -236,9 +236,7 @@ def test_each_error_says_who_acts_and_about_what(number: int, kind: type[SpoolEr
     assert str(error).startswith(f"a/file: {os.strerror(number)}")
 
 
-def test_a_full_disk_is_no_space_and_leaves_no_whole_file(
-    transport: Transport, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_no_space(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -260,7 +258,7 @@ def test_short_writes_are_continued(
 
 
 def test_a_workers_folder_is_made_only_in_a_spool(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="not a spool.*start the primary first"):
+    with pytest.raises(Refused, match=r"not a spool.*start the primary first"):
         make_worker_folder(tmp_path, "w1")
     (tmp_path / "models").mkdir()
     (tmp_path / "bell").touch()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ledger.errors import LedgerStopped
+from ledger.disk import Disk
 
 NINE = {
     *("created", "model", "name", "primary_data_dir", "primary_url"),
@@ -267,17 +268,19 @@ def test_the_events_of_a_job(past: Any, kit: Any) -> None:
     assert all(r["job"] == kit.DONE and len(r["hash"]) == 64 for r in records)
 
 
-def test_a_stopped_ledger_is_a_503_and_ends_the_server(
-    web: Any, app: Any, primary: Any, submitted: str, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_sync_is_a_503_and_ends_the_server(
+    web: Any, primary: Any, submitted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(*_: object) -> None:
-        raise LedgerStopped("fsync failed")
+    def fails(_fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(primary, "kill", stopped)
-    assert not app.site.broken
+    assert primary.stopped is None
+    monkeypatch.setattr(primary._ledger._segments, "_disk", Disk(sync=fails))
     answer = web.post(f"/jobs/{submitted}/kill")
-    assert answer.status == 503 and "fsync failed" in answer.json["detail"]
-    assert "fsync failed" in str(app.site.broken)
+    assert answer.status == 503 and "Input/output error" in answer.json["detail"]
+    assert "Input/output error" in primary.stopped
+    assert web.get("/healthz").status == 503
+    assert web.get(f"/jobs/{submitted}").json["kill_requested"] is False
 
 
 def test_an_unforeseen_error_shows_an_id_and_no_trace(
