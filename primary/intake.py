@@ -48,11 +48,18 @@ class Intake:
         self._pool = pool
         self._attempts = attempts
         self._wake = wake
-        self._busy: set[tuple[str, str]] = set()
+        self._busy: set[str] = set()  # jobs whose results are being taken
+
+    def busy(self, job: str) -> bool:
+        """Whether results of the job are being taken: nothing else may end its attempt now.
+
+        Else a lost attempt's files could be placed over those of its successor.
+        """
+        return job in self._busy
 
     def take(self, worker: str, name: ReportName, held: Iterable[Claim]) -> None:
         """Look into a report; ``held`` are the claims seen in that worker's ``cur/``."""
-        if (worker, name.key) in self._busy:
+        if name.job in self._busy:
             return
         try:
             raw = self._dispatch.report(worker, name)
@@ -76,7 +83,7 @@ class Intake:
 
     def late(self, worker: str, name: ReportName, claims: tuple[Claim, ...]) -> None:
         """Keep what an attempt that is over still sent, shown but never counted; retire it."""
-        if (worker, name.key) in self._busy:
+        if name.job in self._busy:
             return
         try:
             raw = self._dispatch.report(worker, name)
@@ -111,9 +118,9 @@ class Intake:
             except (NoSpace, NoRoom) as e:
                 log.warning("%s: results wait on their worker: %s", name.key, e)
             finally:
-                self._busy.discard((worker, name.key))
+                self._busy.discard(name.job)
 
-        self._busy.add((worker, name.key))
+        self._busy.add(name.job)
         if _size(report) <= SMALL:
             guarded()
         else:

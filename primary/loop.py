@@ -203,6 +203,8 @@ class Loop:
             attempts = self.attempts(newest.model)
             return (give_up(newest, reason, attempts, confirmed=confirmed),)
 
+        if self._intake.busy(job.id):
+            return
         self._missed.pop(job.id, None)
         self._published.pop(job.id, None)
         if self._ledger.append(decide):
@@ -277,6 +279,10 @@ def _by_job(seen: Sighting) -> dict[str, Seen]:
         id = run.rpartition(".")[0]
         old = found.get(id, Seen())
         found[id] = old._replace(stops=old.stops | {(worker, run)})
+    for worker, run in seen.rests:
+        id = run.rpartition(".")[0]
+        old = found.get(id, Seen())
+        found[id] = old._replace(rests=old.rests | {(worker, run)})
     return found
 
 

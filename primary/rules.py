@@ -24,7 +24,7 @@ from ledger.events import (
     Started,
 )
 from ledger.jobs import Job, State
-from spool.names import Claim, ReportName, Ticket
+from spool.names import Claim, ReportName, Ticket, split_key
 from spool.reports import AnyReport, FileFact, FinalReport, ProcessedReport, RunReport
 
 UNREACHABLE_AFTER = 30.0  # seconds of silence until a worker is shown as unreachable
@@ -211,6 +211,7 @@ class Seen(NamedTuple):
     claims: tuple[tuple[str, Claim], ...] = ()  # (worker, claim)
     reports: tuple[tuple[str, ReportName], ...] = ()  # (worker, report)
     stops: frozenset[tuple[str, str]] = frozenset()  # (worker, key)
+    rests: frozenset[tuple[str, str]] = frozenset()  # (worker, key) of logs and outputs
 
 
 class Unlink(NamedTuple):
@@ -316,6 +317,12 @@ def _reported(job: Job, seen: Seen) -> list[Action]:
             # Without a claim, or of an attempt to come, it cannot be true: looking
             # into it says so, and moves it to bad/.
             actions.append(Take(worker, name))
+    spoken = {(w, n.key) for w, n in seen.reports}
+    for worker, key in sorted(seen.rests - spoken - held.keys()):
+        # F8: a log or an output that came after its claim was retired, or that a
+        # crash in the middle of retiring left.
+        if split_key(key)[1] < job.attempt:
+            actions.append(Retire(worker, key, ()))
     return actions
 
 
@@ -344,7 +351,7 @@ def _retired(seen: Seen) -> list[Action]:
         by_place.setdefault((worker, claim.key), []).append(claim)
     for worker, name in seen.reports:
         by_place.setdefault((worker, name.key), [])
-    for worker, key in seen.stops:
+    for worker, key in (*seen.stops, *seen.rests):
         by_place.setdefault((worker, key), [])
     actions += [Retire(worker, key, tuple(c)) for (worker, key), c in sorted(by_place.items())]
     return actions

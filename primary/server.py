@@ -249,11 +249,14 @@ class Primary:
         """Raises NoSuchFile with the reason."""
         if job.purged:
             raise NoSuchFile(f"the files of job {job.id} were removed")
-        try:
+        if name == "input.zip" or job.final:
+            # Only what the ledger knows: an attempt that was given up may have left files.
+            known = {"input.zip": job.input, "job_log.txt": job.log, "output.zip": job.output}
+            if known[name] is None:
+                raise NoSuchFile(_why_not(job, name))
             return self._files.open(job.id, name)
-        except NoSuchFile:
-            if name != "job_log.txt" or job.worker is None or job.final:
-                raise NoSuchFile(_why_not(job, name)) from None
+        if name != "job_log.txt" or job.worker is None:
+            raise NoSuchFile(_why_not(job, name))
         folder = places.log_folder(self._dispatch.root, job.worker)
         try:
             file = open_believed(folder, f"{key(job.id, job.attempt)}.log", None)

@@ -30,6 +30,7 @@ class Sighting(NamedTuple):
     claims: list[tuple[str, Claim]]  # (worker, claim)
     reports: list[tuple[str, ReportName]]  # (worker, report)
     stops: set[tuple[str, str]]  # (worker, key)
+    rests: set[tuple[str, str]]  # (worker, key) of the logs and outputs
 
 
 class Dispatch:
@@ -70,7 +71,7 @@ class Dispatch:
 
     def scan(self, models: Iterable[str], workers: Iterable[str]) -> Sighting:
         """``new/`` first, then every ``cur/``: a ticket on its way is seen in one of them."""
-        seen = Sighting([], [], [], set())
+        seen = Sighting([], [], [], set(), set())
         for model in models:
             for name in self._listed(names.new_folder(model)):
                 if ticket := names.parse_ticket(name):
@@ -88,6 +89,10 @@ class Dispatch:
             for name in self._listed_own(f"{home}/{names.STOP}"):
                 if names.parse_key(name):
                     seen.stops.add((worker, name))
+            for folder, suffix in ((names.LOG, ".log"), (names.OUT, ".zip")):
+                for name in self._listed(f"{home}/{folder}"):
+                    if names.parse_suffixed(name, suffix):
+                        seen.rests.add((worker, name.removesuffix(suffix)))
         return seen
 
     def beat(self, worker: str) -> bytes:

@@ -105,8 +105,10 @@ class World:
 
     def alive(self, key: str = "job.1") -> list[str]:
         """The run's processes, by the environment that they were started with."""
-        mark = f"MODELRUNNER_OUTPUT_DIR={self.run_dir(key)}/output"
-        return [str(process) for process in procs.carrying(mark)]
+        return [str(process) for process in self._marked(key)]
+
+    def _marked(self, key: str) -> list[procs.Process]:
+        return procs.carrying(f"MODELRUNNER_OUTPUT_DIR={self.run_dir(key)}/output")
 
     def runner_pid(self) -> int:
         return int((self.state / "runner.lock").read_text())
@@ -123,5 +125,12 @@ class World:
             pid = self.runner_pid()
             if (runner := procs.look(pid)) is not None and runner.name == "mr-runner":
                 procs.send(runner, signal.SIGKILL)
-        for run in (self.state / "runs").glob("*"):
-            until(lambda: not self.alive(run.name), f"nothing of {run.name} is left")  # noqa: B023
+        for key in self._keys():
+            try:
+                until(lambda: not self.alive(key), f"nothing of {key} is left")  # noqa: B023
+            finally:  # a test that fails leaves nothing on this machine
+                for process in self._marked(key):
+                    procs.send(process, signal.SIGKILL)
+
+    def _keys(self) -> list[str]:
+        return [path.name for path in (self.state / "runs").glob("*")]

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 FROZEN = 9  # rounds that a frozen group misses; at 10 s each more than the lease of 40 s
 DOWN = 2  # rounds until a crashed group is built anew
-SETTLED = 2  # rounds without any change after which a finished world is at rest
+SETTLED = 3  # rounds without any change after which a finished world is at rest
 STUCK = 40  # rounds without any change after which an unfinished world will never finish
 LONGEST = 150  # rounds
 

@@ -116,7 +116,7 @@ def _leftovers(world: World, jobs: dict[str, Job]) -> Iterator[str]:
             yield f"left over: {place}/{path.name[-40:]}"
     for machine in world.machines:
         home = world.data / "spool" / names.worker_folder(machine.worker)
-        for folder in (names.CUR, names.LOG, names.OUT, names.REPORTS, names.STOP):
+        for folder in (names.CUR, names.LOG, names.OUT, names.REPORTS, names.STOP, names.TMP):
             for path in sorted((home / folder).iterdir()):
                 yield f"left over: {machine.worker}/{folder}/{path.name[-40:]}"
     for path in sorted((world.data / "jobs").iterdir()):

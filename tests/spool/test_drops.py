@@ -197,7 +197,7 @@ def test_a_folder_that_is_gone_is_empty(tmp_path: Path) -> None:
 
 def test_a_second_half_copy_of_the_same_name_is_explained_again(folder: DropFolder) -> None:
     file = folder.path / "a.zip"
-    for round_, ending in enumerate(("take", "reject", "removed")):
+    for round_, ending in enumerate(("take", "removed", "reject")):
         start = round_ * 10 * PATIENCE
         file.write_bytes(zipped()[:-1])
         list(folder.look(start))

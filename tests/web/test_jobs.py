@@ -278,7 +278,7 @@ def test_a_failed_sync_is_a_503_and_ends_the_server(
     monkeypatch.setattr(primary._ledger._segments, "_disk", Disk(sync=fails))
     answer = web.post(f"/jobs/{submitted}/kill")
     assert answer.status == 503 and "Input/output error" in answer.json["detail"]
-    assert "Input/output error" in primary.stopped
+    assert "Input/output error" in str(primary.stopped)
     assert web.get("/healthz").status == 503
     assert web.get(f"/jobs/{submitted}").json["kill_requested"] is False
 
