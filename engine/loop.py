@@ -19,6 +19,8 @@ import signal
 import socket
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -33,6 +35,7 @@ from engine.sandbox import Sandbox
 from engine.unpacking import Unpack
 
 LINGER = 10.0  # seconds that a runner with no agent and no runs stays
+PAUSE = 0.1  # seconds after a mistake of ours, so that a lasting one does not spin
 REFILL_DELAY = 0.02  # seconds; forking the next init at once would slow the run just begun
 ORPHAN_SECONDS = 5.0  # for what a dead init of a process tree left to us, to die of KILL
 
@@ -71,13 +74,23 @@ class Runner:
         sandbox.adopt_orphans()
         while (wait := self._patience()) > 0:
             for key, _ in self._selector.select(wait):
-                # One that an earlier one of this round has closed is not ours any more.
-                if key.fd in self._selector.get_map():
-                    key.data()
+                # One that was closed earlier in this round is not asked, even if its
+                # number is another's by now.
+                if self._selector.get_map().get(key.fd) is key:
+                    self._guarded(key.data)
             if self._spare is None and not self._ending and time.monotonic() >= self._refill_at:
                 self._refill()
         # No new agent may come in now: it finds no socket, and starts the next runner.
         self._socket_file.unlink(missing_ok=True)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """A mistake of ours about one run must not end the others, which die with us."""
+        try:
+            step()
+        except Exception:  # noqa: BLE001  said in runner.log
+            traceback.print_exc()
+            sys.stderr.flush()
+            time.sleep(PAUSE)
 
     def _patience(self) -> float:
         """Seconds to wait for something to happen; 0 when it is time to leave."""

@@ -7,7 +7,7 @@ tickets out of ``models/<model>/new/`` by renaming them into its ``cur/``.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from spool import names, reports
@@ -108,14 +108,15 @@ class Claims:
         name = f"{key}.zip"
         self._put(source, name, f"{names.OUT}/{name}")
 
-    def sweep(self, wanted: Container[str]) -> None:
-        """Remove half-written files, and what belongs to keys that are not ``wanted``."""
-        for name in self._listed_hidden(names.TMP):
-            self._transport.drop(f"{self._home}/{names.TMP}/{name}")
-        for folder, suffix in ((names.LOG, ".log"), (names.OUT, ".zip")):
-            for name in self._listed(f"{self._home}/{folder}"):
-                if names.parse_suffixed(name, suffix) and name.removesuffix(suffix) not in wanted:
-                    self._transport.drop(f"{self._home}/{folder}/{name}")
+    def sweep(self) -> None:
+        """Remove the halves that an agent of this instance left when it was killed.
+
+        For an agent that has just been started, before it writes anything.
+        """
+        folder = f"{self._home}/{names.TMP}"
+        for name in self._listed(folder):
+            if name.startswith(f"{self.instance}-"):
+                self._transport.drop(f"{folder}/{name}")
 
     # --- inside --------------------------------------------------------------------
 
@@ -130,6 +131,3 @@ class Claims:
             return self._transport.names(folder)
         except Gone:
             return []  # a model that the primary does not have, or a folder not yet made
-
-    def _listed_hidden(self, folder: str) -> list[str]:
-        return self._listed(f"{self._home}/{folder}")

@@ -162,8 +162,13 @@ class Dispatch:
         job, attempt = names.split_key(key)
         for kind in ("started", "processed", "final"):
             self._transport.drop(f"{home}/{names.REPORTS}/{ReportName(job, attempt, kind)}")
-        for path in (f"{names.LOG}/{key}.log", f"{names.OUT}/{key}.zip", f"{names.STOP}/{key}"):
-            self._transport.drop(f"{home}/{path}")
+        for folder, name in (
+            (names.LOG, f"{key}.log"),
+            (names.OUT, f"{key}.zip"),
+            (names.STOP, key),
+            (names.STOP, f".{key}"),  # where a crash cut our asking short
+        ):
+            self._transport.drop(f"{home}/{folder}/{name}")
 
     def drop_report(self, worker: str, name: ReportName) -> None:
         """Take a report away: the worker sees its claim still there, and delivers again."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from engine import procs
-from engine.contract import Running
+from engine.contract import Exit, Running
 from engine.errors import EngineError
 from tests.engine.world import World, until
 
@@ -223,6 +225,26 @@ def test_many_runs_at_once(world: World) -> None:
         assert world.ended(engine, key).ending == "exited"
         assert world.log(key) == f"{world.run_dir(key)}/output\n"
     assert engine.keys() == sorted(keys)
+
+
+def test_runs_that_begin_while_others_end(world: World) -> None:
+    """Descriptors are closed and their numbers used again within one round of the loop."""
+    engine = world.engine()
+    lanes = [[f"lane{lane}.{n}" for n in range(1, 13)] for lane in range(6)]
+    for key in itertools.chain(*lanes):
+        world.prepare("exit 3", key=key)
+
+    def work(keys: list[str]) -> list[Exit]:
+        ends = []
+        for key in keys:
+            engine.begin(key)
+            ends.append(world.ended(engine, key))
+        return ends
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        ends = list(itertools.chain(*pool.map(work, lanes)))
+    assert {(end.ending, end.exit_code) for end in ends} == {("exited", 3)}
+    assert (world.state / "runner.log").read_text() == ""
 
 
 def test_a_state_directory_deeper_than_a_socket_path_may_be(tmp_path: Path) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
-from baton import Point
 from ledger.codec import GENESIS
 from ledger.commands import verify
 from ledger.events import Completed, Failed, Killed, Noted, Record, Requeued, Started
@@ -31,6 +29,7 @@ def wrongs(world: World) -> list[str]:
     for id in world.acknowledged:
         found += _of_job(world, jobs.get(id), [r for r in records if r.event.job == id])
     found += _executions(world)
+    found += _deliveries(world)
     found += _leftovers(world, jobs)
     found += world.wrongs
     return found
@@ -100,6 +99,17 @@ def _undisturbed(world: World, job: Job, records: list[Record]) -> Iterator[str]
             yield f"killed without confirmation, though no worker was lost: {record.event.reason}"
 
 
+def _deliveries(world: World) -> Iterator[str]:
+    """A final report is delivered once, unless a crash made the worker forget that it was."""
+    if any(choice == "crash" for choice in world.baton.taken.values()):
+        return
+    said = Counter(
+        line.split()[-1] for line in world.baton.history if line.endswith(".3-final")
+        and " rename " in line
+    )
+    yield from (f"{name} was delivered {n} times" for name, n in said.items() if n > 1)
+
+
 def _executions(world: World) -> Iterator[str]:
     counts: Counter[str] = Counter()
     for machine in world.machines:
@@ -111,7 +121,8 @@ def _executions(world: World) -> Iterator[str]:
 
 def _leftovers(world: World, jobs: dict[str, Job]) -> Iterator[str]:
     """The spool and incoming/ are empty, and nothing was unbelievable or strange."""
-    for place in ("spool/models/m/new", "incoming", "bad"):
+    lied = world.scenario.liar  # what it said lies in bad/, where it belongs
+    for place in ("spool/models/m/new", "incoming", *(() if lied else ("bad",))):
         for path in sorted((world.data / place).iterdir()):
             yield f"left over: {place}/{path.name[-40:]}"
     for machine in world.machines:

@@ -8,7 +8,9 @@ stop marker lies there, and leaves ``log`` and ``output/`` as a model would.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,12 @@ from engine.contract import Exit, Stage
 from engine.errors import EngineError
 from engine.runs import Engine
 from engine.state import State
+from ledger.jobs import Job
+from primary.rules import ticket_of
+from spool.claims import Claims
+from spool.local import LocalTransport
+from spool.names import Claim, key
+from spool.reports import Beat, FileFact, FinalReport
 
 ROUNDS = 2  # how long a run takes
 
@@ -64,15 +72,17 @@ class Machine:
         """The keys of this job's runs that go on right now."""
         return [k for k, r in self.runs.items() if r.stage == "running" and k.startswith(job)]
 
-    def begin(self, key: str, directory: Path) -> None:
+    def begin(self, key: str, directory: Path) -> bool:
+        """False if a stop was wanted before it began."""
         (directory / "exit.reserved").touch()
         if (directory / "stop").exists():
             self.runs[key] = Run(directory, "ended", ended=Exit(ending="stopped", reason="early"))
-            return
+            return False
         self.executions[key] = self.executions.get(key, 0) + 1
         self.runs[key] = Run(directory)
         (directory / "output").mkdir()
         (directory / "log").write_text(f"begun {key}\n")
+        return True
 
     def advance(self) -> None:
         """One round passes for all runs."""
@@ -104,9 +114,10 @@ class Machine:
 class ScriptedEngine(Engine):
     """The agent's side of that runner: the interface of ``engine.runs.Engine``."""
 
-    def __init__(self, machine: Machine, baton: Baton) -> None:
+    def __init__(self, machine: Machine, baton: Baton, begun: Callable[[str], None]) -> None:
         self._machine = machine
         self._baton = baton
+        self._begun = begun
 
     def connect(self) -> None:
         pass
@@ -116,7 +127,8 @@ class ScriptedEngine(Engine):
         if not (directory / "exit.reserved").exists():
             self._baton.point(Step(f"begin {key[-6:]}", self._machine.path.name, changes=True))
             with self._baton.aside():
-                self._machine.begin(key, directory)
+                if self._machine.begin(key, directory):
+                    self._begun(key)
 
     def stop(self, key: str, reason: str) -> None:
         directory = self._checked(key)
@@ -149,3 +161,39 @@ class ScriptedEngine(Engine):
         if not directory.is_dir():
             raise EngineError(f"{key!r}: no run directory {directory}")
         return directory
+
+
+class Liar:
+    """A worker that says it ran what another runs: first without a claim, then with a forged one."""
+
+    def __init__(self, spool: Path, worker: str, baton: Baton) -> None:
+        self._claims = Claims(LocalTransport(spool), worker, "c" * 16)
+        self._cur = spool / "workers" / worker / "cur"
+        self._baton = baton
+
+    def lie(self, running: Callable[[], Job | None]) -> None:
+        while (job := running()) is None:
+            self._baton.turn()
+        ticket = ticket_of(job)
+        assert ticket is not None
+        claim = Claim(ticket, "c" * 16)
+        forged = b"forged"
+        fact = FileFact(len(forged), sha256(forged).hexdigest())
+        report = FinalReport(
+            claim=str(claim), instance="c" * 16, end="ok", log=fact, output=fact
+        )
+        source = self._cur.parent / "forged"
+        for forging in (False, True):
+            with self._baton.aside():
+                source.write_bytes(forged)
+                if forging:
+                    (self._cur / str(claim)).write_bytes(forged)
+            self._claims.send_log(key(job.id, job.attempt), 0, forged)
+            self._claims.send_output(key(job.id, job.attempt), source)
+            self._claims.report(key(job.id, job.attempt), report)
+            self._baton.turn()
+        while True:
+            self._claims.beat(
+                Beat(instance="c" * 16, counter=1, host="c", node_url="", pid=1, slots=1, version="")
+            )
+            self._baton.turn()

@@ -9,6 +9,7 @@ reached, so that a larger count goes on where a smaller one stopped.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -83,10 +84,13 @@ def explore(
 
 def _children(scenario: Scenario, schedule: Schedule, world: World) -> Iterator[Schedule]:
     spent = Counter(kind(choice) for _, choice in schedule)
+    focus = re.compile(scenario.focus) if scenario.focus else None
     last = schedule[-1][0] if schedule else -1
     for index, point in enumerate(world.baton.points):
         if index > last:
             for choice in point.options:
+                if focus and not focus.search(f"{point.actor} {point.step.what} {choice}"):
+                    continue
                 if spent[kind(choice)] < scenario.budget.get(kind(choice), 0):
                     yield (*schedule, (index, choice))
 

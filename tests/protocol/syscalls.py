@@ -79,6 +79,8 @@ class Syscalls:
         named = [path for path in paths if path is not None]
         if named and self.baton is not None:
             where = " ".join(filter(None, map(_place, named)))
+            if where.endswith(".state") and verb not in ("rename", "rmdir"):
+                where = ""  # half-made files, which nobody else opens
             what = f"{verb} {' to '.join(map(self.mention, named))}"
             self.baton.point(Step(what, where, changes, beat="beat.json" in what))
 

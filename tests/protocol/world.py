@@ -33,16 +33,19 @@ import worker_agent
 from baton import Actor, Baton, Group, Plan, Point, Step, current
 from engine.attempt import Attempt
 from ledger.events import Killed, Record
-from machines import Machine, ScriptedEngine, ScriptedState
+from ledger.jobs import Job, State
+from machines import Liar, Machine, ScriptedEngine, ScriptedState
 from primary.errors import TooLate
 from primary.server import NewJob, Primary
 from spool.claims import Claims
 from spool.local import LocalTransport, make_worker_folder
 from spool.manifest import load_all
+from spool.names import key
 from syscalls import Syscalls
 
 SECONDS = 10.0  # by which the clock advances from round to round
 LEASE = 40  # seconds
+SMALL = primary.intake.SMALL
 KEPT = 60.0  # seconds, in place of the 24 hours for which a PROCESSED job's worker may be silent
 
 
@@ -62,7 +65,9 @@ class Scenario:
     asked: int = 0
     agents: tuple[tuple[str, str], ...] = (("a", "a" * 16), ("b", "b" * 16))
     pooled: bool = False  # results are copied by the pool, beside the tick
-    done_before: int = 2  # ticks before the exploration begins: they settle and publish
+    ticks: int = 2  # before the exploration begins: two of them settle and publish
+    liar: bool = False  # a third worker forges what it can, once the job runs elsewhere
+    focus: str = ""  # deviate only where this pattern is found in "<actor> <step> <choice>"
 
 
 class _Event:
@@ -101,6 +106,7 @@ class Stage:
         self._patch_clocks(patch)
         patch.setattr(worker_agent, "load_all", lambda _root: self._models)
         patch.setattr(primary.rules, "PROCESSED_LEASE", KEPT)
+        patch.setattr(primary.intake, "SMALL", SMALL)  # so that it is put back
 
     def play(
         self,
@@ -120,6 +126,7 @@ class Stage:
         )
         self.syscalls.baton = world.baton
         self.syscalls.recorded = world.recorded
+        primary.intake.SMALL = -1 if scenario.pooled else SMALL
         try:
             world.raise_up()
             world.baton.run()
@@ -239,6 +246,7 @@ class World:
         ]
         self.acknowledged: list[str] = []
         self.kills: list[str] = []
+        self.dead_keys: set[str] = set()  # attempts whose kill was confirmed
         self.wrongs: list[str] = []  # what was wrong already when it happened
         self.refused: set[str] = set()  # instances whose agent ended by itself
         self.primary: Primary | None = None
@@ -253,7 +261,7 @@ class World:
         first = self._opened()
         for _ in range(self.scenario.jobs):
             self._submit(first)
-        for _ in range(self.scenario.done_before):
+        for _ in range(self.scenario.ticks):
             first.tick(0.0)
         for machine in self.machines:
             make_worker_folder(self.data / "spool", machine.worker)
@@ -264,6 +272,10 @@ class World:
         for machine in self.machines:
             runner = f"{_name(machine)}.runner"
             self._lone_group(runner, lambda m=machine: self._run(m))  # type: ignore[misc]
+        if self.scenario.liar:
+            make_worker_folder(self.data / "spool", "c")
+            liar = Liar(self.data / "spool", "c", self.baton)
+            self._lone_group("c", lambda: liar.lie(self._running))
 
     def _group_of(self, machine: Machine) -> None:
         name = _name(machine)
@@ -318,15 +330,25 @@ class World:
         claims = Claims(
             LocalTransport(self.data / "spool"), machine.worker, machine.instance
         )
+        claims.sweep()
         agent = worker_agent.Agent(
             claims,
-            ScriptedEngine(machine, self.baton),
+            ScriptedEngine(machine, self.baton, self._begun),
             ScriptedState(machine.path, machine.instance),
             self._stage.root / "models",
             slots=2,
         )
         agent.run()
         self.refused.add(machine.instance)
+
+    def _begun(self, run: str) -> None:
+        if run in self.dead_keys:
+            self.wrongs.append(f"{run[-6:]} is begun after its kill was confirmed")
+
+    def _running(self) -> Job | None:
+        """The first job, once it is known to run."""
+        job = self.primary.job(self.acknowledged[0]) if self.primary else None
+        return job if job is not None and job.state is State.RUNNING else None
 
     def _run(self, machine: Machine) -> None:
         while True:
@@ -355,7 +377,7 @@ class World:
                 found += [f"kill:{n}" for n in range(len(self.acknowledged))]
             if step.changes:
                 found.append("crash")
-        elif not group.endswith("runner"):
+        elif not group.endswith("runner") and group != "c":
             if step.changes and (step.where or not step.beat):
                 found.append("crash")
             if step.where and step.changes or step.turn:
@@ -383,11 +405,12 @@ class World:
         attempt = getattr(event, "attempt", 0)
         self.baton.history.append(f"{'':>12} = {type(event).__name__} {event.job[-4:]}.{attempt}")
         if isinstance(event, Killed) and event.confirmed:
+            self.dead_keys.add(key(event.job, event.attempt))
             for machine in self.machines:
                 self.wrongs += [
                     f"{event.job[-4:]}.{attempt} is killed and confirmed, "
-                    f"but {key[-6:]} runs on at {machine.worker}"
-                    for key in machine.executing(event.job)
+                    f"but {run[-6:]} runs on at {machine.worker}"
+                    for run in machine.executing(event.job)
                 ]
 
     def finished(self) -> bool:

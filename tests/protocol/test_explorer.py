@@ -1,0 +1,20 @@
+"""Every schedule of every scenario keeps the promises, as far as there is time to look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import scenarios
+from search import explore
+from world import Scenario, Stage
+
+
+@pytest.mark.parametrize("scenario", scenarios.ALL, ids=[s.name for s in scenarios.ALL])
+def test_every_schedule_keeps_the_promises(
+    stage: Stage, scenario: Scenario, record_property: Callable[[str, object], None]
+) -> None:
+    explored = explore(stage, scenario, scenarios.COUNT)
+    record_property("schedules", str(explored))
+    print(f"{scenario.name}: {explored}")
+    assert not explored.found, str(explored.found[0])
