@@ -189,7 +189,7 @@ class Client:
             time.sleep(max(0.0, min(left, 0.05 - (time.monotonic() - began))))
 
     def _news(self, seq: int, wait: float) -> int:
-        newest: int = self._http.get(f"/events?after={seq}&wait={wait:.3f}")["seq"]
+        newest: int = self._http.get(f"/events?after={seq}&wait={wait:.3f}&limit=0")["seq"]
         return newest
 
     def download(

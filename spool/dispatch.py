@@ -76,7 +76,8 @@ class Dispatch:
             for name in self._listed(names.new_folder(model)):
                 if ticket := names.parse_ticket(name):
                     seen.tickets.append((model, ticket))
-        for worker in workers:
+        # Listed again: one that came since then may have claimed before new/ was listed.
+        for worker in sorted({*workers, *self.workers()}):
             home = names.worker_folder(worker)
             # Reports before claims: a report is believed only beside its claim,
             # and the worker writes it after the claim.
@@ -90,7 +91,7 @@ class Dispatch:
                 if names.parse_key(name):
                     seen.stops.add((worker, name))
             for folder, suffix in ((names.LOG, ".log"), (names.OUT, ".zip")):
-                for name in self._listed(f"{home}/{folder}"):
+                for name in self._listed_own(f"{home}/{folder}"):
                     if names.parse_suffixed(name, suffix):
                         seen.rests.add((worker, name.removesuffix(suffix)))
         return seen

@@ -15,6 +15,7 @@ from web.problems import Problem
 from web.site import Site
 
 MAX_WAIT = 30.0  # seconds a long poll may last
+MAX_RECORDS = 1000  # in one answer of /events
 _SLICE = 0.5  # seconds after which a long poll looks whether the server stops
 
 _RAW = ("application/zip", "application/octet-stream", "application/x-zip-compressed")
@@ -112,24 +113,29 @@ class Service:
         return self._site.reply({"findings": findings})
 
     def news(self) -> bottle.HTTPResponse:
-        """GET /events?after=SEQ&wait=SECONDS: answers when the ledger is past SEQ, or in time.
+        """GET /events?after=SEQ&wait=SECONDS&limit=N: answers once the ledger is past SEQ.
 
+        ``seq`` is the ledger's newest, ``data`` the first N records after SEQ; after
+        SECONDS it answers with what there is.
         Where too many wait already it answers at once: a hint, like every wake-up.
         """
         given = bottle.request.query
         try:
             after, wait = int(given.get("after") or 0), float(given.get("wait") or 0)
+            limit = int(given.get("limit") or 100)
         except ValueError:
-            raise Problem(400, "after and wait: expected numbers", field="after") from None
-        if not 0 <= after < 2**62 or not 0 <= wait < 1e9:
-            raise Problem(400, "after and wait: expected numbers from 0", field="after")
+            raise Problem(400, "after, wait, limit: expected numbers", field="after") from None
+        if not 0 <= after < 2**62 or not 0 <= wait < 1e9 or not 0 <= limit <= MAX_RECORDS:
+            reason = f"after, wait, limit: expected numbers from 0, limit up to {MAX_RECORDS}"
+            raise Problem(400, reason, field="after")
         newest = self._primary.wait(0, 0)
         if newest == after and wait and self._site.polls.acquire(blocking=False):
             try:
                 newest = self._wait(after, min(wait, MAX_WAIT))
             finally:
                 self._site.polls.release()
-        return self._site.reply({"seq": newest})
+        records = self._primary.events(after, limit) if limit and newest > after else []
+        return self._site.reply({"seq": newest, "data": [present.record(r) for r in records]})
 
     def _wait(self, after: int, seconds: float) -> int:
         # only waitress with channel_request_lookahead knows when a client has left

@@ -12,6 +12,7 @@ import pytest
 
 from ledger.jobs import Job
 from primary import files as primary_files
+from primary.errors import NoSuchFile
 from spool.names import Claim, ReportName
 from spool.reports import FileFact, FinalReport, StartedReport, encode
 from tests.primary.hand import OK, Hand, Worker, fact, zipped
@@ -249,7 +250,6 @@ def test_a_started_report_under_a_final_name_is_refused(hand: Hand, w1: Worker, 
     assert not path.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="an attempt's results are placed before it is accepted")
 def test_an_attempt_that_is_given_back_leaves_nothing_in_the_job_s_place(
     hand: Hand, w1: Worker, w2: Worker, case: Case
 ) -> None:
@@ -268,11 +268,10 @@ def test_an_attempt_that_is_given_back_leaves_nothing_in_the_job_s_place(
     w2.final(again, end="failed", failure="model", reason="no", log=fact(b"of attempt 2\n"))
     hand.tick()
     assert hand.state(job) == "FAILED"
-    names = os.listdir(hand.data / "jobs" / job.id)
-    assert "output.zip" not in names
+    with pytest.raises(NoSuchFile):
+        hand.read(job, "output.zip")
 
 
-@pytest.mark.xfail(strict=True, reason="an attempt is given up while its results are copied")
 def test_results_that_are_being_copied_do_not_overwrite_the_next_attempt_s(
     hand: Hand, w1: Worker, w2: Worker, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,7 +285,7 @@ def test_results_that_are_being_copied_do_not_overwrite_the_next_attempt_s(
     real = files.place
 
     def place(*args: Any) -> None:
-        files.place = real  # type: ignore[method-assign]
+        monkeypatch.setattr(files, "place", real)
         hand.primary._dispatch.retire("w1", claim.key, [claim])  # its worker changed its mind
         hand.tick(3)
         if hand.job(job).attempt == 2:
@@ -294,7 +293,7 @@ def test_results_that_are_being_copied_do_not_overwrite_the_next_attempt_s(
             hand.tick()
         real(*args)
 
-    files.place = place  # type: ignore[method-assign]
+    monkeypatch.setattr(files, "place", place)
     work.pop()()
     hand.tick(2)
     done = hand.job(job)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-FROZEN = 9  # rounds that a frozen group misses; at 10 s each more than the lease of 40 s
+FROZEN = 9  # rounds that a frozen group misses; at 10 s each more than the lease of 60 s
 DOWN = 2  # rounds until a crashed group is built anew
 SETTLED = 3  # rounds without any change after which a finished world is at rest
 STUCK = 40  # rounds without any change after which an unfinished world will never finish

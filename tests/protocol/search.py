@@ -30,8 +30,9 @@ class Found:
     history: list[str]
 
     def __str__(self) -> str:
-        lines = [f"scenario {self.scenario}, schedule {self.schedule}", *self.wrongs, ""]
-        return "\n".join(lines + self.history)
+        told = [line for line in self.history if "beat.json" not in line and "listdir" not in line]
+        lines = [f"scenario {self.scenario}, schedule {self.schedule}", *self.wrongs, "", *told]
+        return "\n".join(lines)
 
 
 @dataclass

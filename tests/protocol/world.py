@@ -44,9 +44,9 @@ from spool.names import key
 from syscalls import Syscalls
 
 SECONDS = 10.0  # by which the clock advances from round to round
-LEASE = 40  # seconds
+LEASE = 60  # seconds
 SMALL = primary.intake.SMALL
-KEPT = 60.0  # seconds, in place of the 24 hours for which a PROCESSED job's worker may be silent
+KEPT = 70.0  # seconds, in place of the 24 hours for which a PROCESSED job's worker may be silent
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,12 @@ def test_home_leads_to_the_jobs(web: Any) -> None:
 
 def test_news_at_once_where_there_is_some(web: Any, submitted: str) -> None:
     assert submitted
-    assert web.get("/events?after=0&wait=30").json == {"seq": 2}
-    assert web.get("/events?after=2").json == {"seq": 2}
-    assert web.get("/events?after=99&wait=30").json == {"seq": 2}  # from another ledger
+    told = web.get("/events?after=0&wait=30").json
+    assert told["seq"] == 2 and [r["kind"] for r in told["data"]] == ["Submitted", "Queued"]
+    assert [r["seq"] for r in web.get("/events?after=0&limit=1").json["data"]] == [1]
+    assert web.get("/events?after=0&limit=0").json == {"seq": 2, "data": []}
+    assert web.get("/events?after=2").json == {"seq": 2, "data": []}
+    assert web.get("/events?after=99&wait=30").json["seq"] == 2  # from another ledger
     for query in ("after=x", "after=-1", "wait=nan", "wait=-1"):
         assert web.get(f"/events?{query}").status == 400
 
@@ -78,9 +81,9 @@ def test_only_so_many_wait_and_closing_ends_them(app: Any, web: Any) -> None:
         app.site.polls.release()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert web.get("/events?after=2&wait=30").json == {"seq": 2}
+    assert web.get("/events?after=2&wait=30").json == {"seq": 2, "data": []}
     assert answers == []
     app.close()
     for poll in polls:
         poll.join(20)
-    assert [answer.json for answer in answers] == [{"seq": 2}] * MAX_POLLS
+    assert [answer.json for answer in answers] == [{"seq": 2, "data": []}] * MAX_POLLS

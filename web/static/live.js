@@ -42,7 +42,7 @@ async function followList(table) {
     await pause(2);
     if (document.hidden) continue;
     try {
-      const news = await (await fetch("/events?wait=25&after=" + seq, json)).json();
+      const news = await (await fetch("/events?wait=25&limit=0&after=" + seq, json)).json();
       const busy = document.activeElement && document.activeElement !== document.body;
       if (String(news.seq) !== seq && !busy) return location.reload();
     } catch {
