@@ -145,33 +145,45 @@ class Agent:
     def _look(self) -> bool:
         """One look at the spool: retire, resume, stop, claim. False if it could not be seen."""
         try:
+            missing = self._undelivered()
             held = {claim.key: claim for claim in self.claims.held()}
-            self._tend(held)
+            gone = self._attempts.keys() - held.keys()
+            self._tend(held, missing)
             for key in self.claims.stops():
                 if key in self._attempts:
                     self._attempts[key].stop("killed on request")
             self._claim_more()
+            self._forget(gone)
         except SpoolError as e:
             self.complain(str(e))
             return False
         return True
 
-    def _tend(self, held: dict[str, Claim]) -> None:
-        delivered: set[str] | None = None
+    def _undelivered(self) -> set[str]:
+        """The attempts that are done here and whose final report does not lie in the spool.
+
+        Asked *before* the claims are listed: the primary removes the claim before the
+        report, so a claim that is still there afterwards means that the report was not
+        believed, or never sent.
+        """
+        now = time.monotonic()
+        done = {k for k, a in self._attempts.items() if not a.is_alive() and now >= a.retry_at}
+        return done - self.claims.delivered() if done else done
+
+    def _tend(self, held: dict[str, Claim], missing: set[str]) -> None:
+        """Carry on what is held and not carried; deliver again what is missing."""
         for key, claim in held.items():
             attempt = self._attempts.get(key)
             if attempt is None:
                 self._carry(Attempt(self, claim, self._trying.get(claim.ticket)))
-            elif not attempt.is_alive() and time.monotonic() >= attempt.retry_at:
-                # Delivered, or failed on the way. Its report is missing where the
-                # primary did not believe it, or where we never sent it.
-                delivered = self.claims.delivered() if delivered is None else delivered
-                if key not in delivered:
-                    resend = attempt.delivered
-                    self._carry(Attempt(self, claim, attempt.model, resend=resend))
+            elif key in missing:
+                self._carry(Attempt(self, claim, attempt.model, resend=attempt.delivered))
         with self._lock:
             self._trying.clear()  # whatever was not answered lies in held, or is not ours
-        for key in self._attempts.keys() - held.keys():
+
+    def _forget(self, gone: set[str]) -> None:
+        """The claims of these attempts are gone: the primary has retired them."""
+        for key in gone:
             self._attempts[key].retire()
             if not self._attempts[key].is_alive():
                 shutil.rmtree(self.state.run_folder(key), ignore_errors=True)
@@ -182,7 +194,7 @@ class Agent:
 
     def _forget_strays(self) -> None:
         """Run directories whose claim was retired while no agent looked."""
-        for key in self.engine.keys():
+        for key in self.engine.keys():  # noqa: SIM118  (not a mapping)
             if self.engine.stage(key) == "running":
                 self.engine.stop(key, "the primary gave the attempt up")
             else:
@@ -371,15 +383,15 @@ def _agent(
 
 
 def _wakes(worker: str) -> Callable[[str], bool]:
-    """Whether a change in the spool is news for this worker: tickets, stops, retired claims."""
+    """Whether a change in the spool is news for this worker: tickets and stops."""
     home = names.worker_folder(worker)
-    own = (f"{home}/{names.STOP}", f"{home}/{names.CUR}")
+    own = f"{home}/{names.STOP}"
 
     def wakes(path: str) -> bool:
         folder, _, name = path.rpartition("/")
         if name.startswith("."):
             return False
-        if folder in own:
+        if folder == own:
             return True
         return folder.startswith(f"{names.MODELS}/") and folder.endswith(f"/{names.NEW}")
 

@@ -1,10 +1,13 @@
-"""The init of one run: it unpacks, starts, waits, ends and tells, and then dies.
+"""The init of a run: it unpacks, starts, waits, ends, tells, and waits for the next.
 
 Inits are forked by the runner ahead of time and wait for their run, so that
-nobody waits for the forks. Each serves one run. In a PID namespace it is PID 1;
-in a process tree it is the subreaper. Everything it does is driven by three
-descriptors: the runner's control socket, the unpacker's socket, and a pipe that
-signals (SIGCHLD above all) are written to. Nothing is polled.
+nobody waits for the forks; one at a time, and in its turn each serves many. A
+run ends when no process but its init is left in the namespace, so the next one
+meets nothing of it; an init whose mounts a model has changed serves no other.
+In a PID namespace it is PID 1; in a process tree it is the subreaper.
+Everything it does is driven by three descriptors: the runner's control socket,
+the unpacker's socket, and a pipe that signals (SIGCHLD above all) are written
+to. Nothing is polled.
 
 If the runner dies, the control socket ends and so does the run, without an
 exit.json: the next runner writes that the run was lost.
@@ -33,10 +36,12 @@ from engine.unpacker import Unpacker, by_death
 from engine.unpacking import Answer, Unpack
 
 KILL_AGAIN = 0.05  # seconds until KILL is sent again to what is still there
+MOST_RUNS = 1000  # that one init serves; whatever it may leak stays small
+NEXT_UNPACKER = 0.01  # seconds; forking it at once would slow those who wait for the results
 
 # What runner and init say to each other, one message each.
 ADOPTED, RUN, STOP, RUNNER_ENDS = b"adopted", b"run ", b"stop", b"runner-ends"
-STARTED, ENDED = b"started", b"ended"
+STARTED, ENDED, ENDED_LAST = b"started", b"ended", b"ended-last"
 
 RUNNER_ENDED = Wish("lost", "the runner was ended while this run was going on")
 
@@ -46,7 +51,7 @@ class RunnerGone(Exception):
 
 
 def serve(box: Sandbox, control: socket.socket, unpack: Unpack, home: str) -> NoReturn:
-    """Be an init until the run has ended. Called in a fresh fork; does not return."""
+    """Be an init until the runner closes ``control``. In a fresh fork; does not return."""
     code = 1
     init = None
     try:
@@ -79,13 +84,19 @@ class _Init:
                 sandbox.own_proc()
             except OSError as e:
                 print(f"init: no /proc of its own, the host's stays: {e}", file=sys.stderr)
-        self._unpacker = Unpacker(unpack)
+        self._unpack = unpack
+        self._mounts = sandbox.mounts()
         self._group_events = limits.group_events()
         self._poll = select.poll()
-        for fd in (control.fileno(), self._wake, self._unpacker.fileno()):
+        for fd in (control.fileno(), self._wake):
             self._poll.register(fd, select.POLLIN)
-        self._run: RunDir | None = None
         self._wish: Wish | None = None
+        self._forget_run()
+        self._hire_unpacker()
+
+    def _forget_run(self) -> None:
+        """What is remembered of one run only."""
+        self._run: RunDir | None = None
         self._answer: Answer | None = None
         self._unpack_status: int | None = None
         self._main = 0
@@ -96,15 +107,36 @@ class _Init:
         self._peak = 0
         self._ended: list[procs.Process] = []
 
+    def _hire_unpacker(self) -> None:
+        self._unpacker = Unpacker(self._unpack)
+        self._poll.register(self._unpacker.fileno(), select.POLLIN)
+
     def serve(self) -> None:
+        """Serve one run after the other. Raises RunnerGone."""
         rehearse_run(self._me, self._group_events)
-        while self._run is None:
-            self._turn()
-        exit_ = self._whole_run(self._run)
-        self._turn(0.0)  # a run whose runner is gone is lost, whatever its end was
-        self._run.write_exit(exit_)
-        with contextlib.suppress(ConnectionError):
-            self._control.send(ENDED)
+        for left in range(MOST_RUNS - 1, -1, -1):
+            while self._run is None:
+                self._turn()
+            if self._unpack_status is not None:  # it died waiting, of somebody else's hand
+                self._unpack_status = None
+                self._hire_unpacker()
+            exit_ = self._whole_run(self._run)
+            self._turn(0.0)  # a run whose runner is gone is lost, whatever its end was
+            self._run.write_exit(exit_)
+            again = left > 0 and self._may_serve_again()
+            with contextlib.suppress(ConnectionError):
+                self._control.send(ENDED if again else ENDED_LAST)
+            if not again:
+                return
+            self._forget_run()
+            self._turn(time.monotonic() + NEXT_UNPACKER)
+            self._hire_unpacker()
+
+    def _may_serve_again(self) -> bool:
+        """Nothing of the run is left: no process (``_whole_run`` saw to that), no mount, no wish
+        that was about us rather than the run."""
+        ours = self._wish is None or self._wish.ending == "stopped"
+        return ours and sandbox.mounts() == self._mounts
 
     def kill_all(self) -> None:
         """KILL until nothing is left; for when nobody is there to be told."""
@@ -241,6 +273,7 @@ class _Init:
             if self._box.containment == "pid-namespace":
                 sandbox.die_with_parent()
         elif message.startswith(RUN):
+            self._wish = None  # a stop that came late was about the run before
             self._run = RunDir(Path(os.fsdecode(message.removeprefix(RUN))))
         elif message == STOP:
             reason = self._run.stop_reason() if self._run is not None else None

@@ -24,7 +24,6 @@ class Init:
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid, self.control = pid, control
         self.run: RunDir | None = None
-        self.told = False  # the agent knows that the run has ended
 
     def begin(self, run: RunDir) -> None:
         """Hand it its run. Raises OSError if it is dead."""

@@ -36,6 +36,7 @@ from engine.unpacking import Unpack
 
 LINGER = 10.0  # seconds that a runner with no agent and no runs stays
 PAUSE = 0.1  # seconds after a mistake of ours, so that a lasting one does not spin
+SPARES = 4  # inits that are kept waiting after their runs have ended
 REFILL_DELAY = 0.02  # seconds; forking the next init at once would slow the run just begun
 ORPHAN_SECONDS = 5.0  # for what a dead init of a process tree left to us, to die of KILL
 
@@ -61,9 +62,9 @@ class Runner:
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._wake, selectors.EVENT_READ, self._signalled)
         self._agent: Lines | None = None
-        self._inits: dict[int, Init] = {}  # by pid: those with a run, and the spare one
+        self._inits: dict[int, Init] = {}  # by pid: those with a run, and the spare ones
         self._runs: dict[str, Init] = {}
-        self._spare: Init | None = None
+        self._spares: list[Init] = []
         self._refill_at = 0.0
         self._idle_since = time.monotonic()
         self._dismissed = False  # the agent needs no runner any more
@@ -78,7 +79,7 @@ class Runner:
                 # number is another's by now.
                 if self._selector.get_map().get(key.fd) is key:
                     self._guarded(key.data)
-            if self._spare is None and not self._ending and time.monotonic() >= self._refill_at:
+            if not self._spares and not self._ending and time.monotonic() >= self._refill_at:
                 self._refill()
         # No new agent may come in now: it finds no socket, and starts the next runner.
         self._socket_file.unlink(missing_ok=True)
@@ -102,7 +103,7 @@ class Runner:
         waits = [3600.0]
         if not self._stay:
             waits.append(self._idle_since + LINGER - now)
-        if self._spare is None and not self._ending:
+        if not self._spares and not self._ending:
             waits.append(max(self._refill_at - now, 0.0005))
         return max(min(waits), 0.0)
 
@@ -205,9 +206,9 @@ class Runner:
 
     def _take_init(self, run: RunDir) -> Init:
         """An init that has taken ``run``. Raises OSError."""
-        one, self._spare = self._spare, None
         self._refill_at = time.monotonic() + REFILL_DELAY
-        if one is not None:
+        while self._spares:
+            one = self._spares.pop()  # the last one is the warmest
             try:
                 one.begin(run)
                 return one
@@ -219,7 +220,7 @@ class Runner:
 
     def _refill(self) -> None:
         try:
-            self._spare = self._fork()
+            self._spares.append(self._fork())
         except OSError as e:
             print(f"no spare init: {e}", file=sys.stderr, flush=True)
             self._refill_at = time.monotonic() + 1.0
@@ -236,9 +237,14 @@ class Runner:
             self._forget_control(one)
         elif one.run is not None and message == init.STARTED:
             self._tell("started", one.run.key)
-        elif one.run is not None and message == init.ENDED:
-            one.told = True
+        elif one.run is not None and message in (init.ENDED, init.ENDED_LAST):
             self._tell("ended", one.run.key)
+            del self._runs[one.run.key]
+            one.run = None
+            if message == init.ENDED and len(self._spares) < SPARES and not self._ending:
+                self._spares.append(one)
+            else:
+                self._forget_control(one)  # it ends
 
     def _forget_control(self, one: Init) -> None:
         if one.control.fileno() >= 0:
@@ -266,16 +272,15 @@ class Runner:
     def _ended(self, one: Init, status: int) -> None:
         """An init is dead; normally its run has its exit by now."""
         self._forget_control(one)
-        if one is self._spare:
-            self._spare = None
+        if one in self._spares:
+            self._spares.remove(one)
             self._refill_at = time.monotonic() + 1.0  # if they die at once, not in a frenzy
         if one.run is None:
             return
         del self._runs[one.run.key]
         if not one.run.has_ended():
             self._lose(one.run, status)
-        if not one.told:
-            self._tell("ended", one.run.key)
+        self._tell("ended", one.run.key)
 
     def _lose(self, run: RunDir, status: int) -> None:
         """Its init died before its run's end was written: somebody killed it, or it failed."""

@@ -128,6 +128,11 @@ def _check(result: int, call: str) -> None:
         raise OSError(number, f"{call}: {os.strerror(number)}")
 
 
+def mounts() -> bytes:
+    """The mounts that this process sees; to tell whether a model, as root, has changed them."""
+    return Path("/proc/self/mountinfo").read_bytes()
+
+
 # --- emptying it -------------------------------------------------------------------
 
 

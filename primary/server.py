@@ -325,12 +325,15 @@ class Primary:
 
 
 def _wakes(path: str) -> bool:
-    """Whether a change in the spool is news for the primary: claims, reports, beats, drops."""
+    """Whether a change in the spool is news for the primary: reports, beats, drops.
+
+    A claim alone is not: its report follows at once.
+    """
     parts = path.split("/")
     if parts[-1].startswith("."):
         return False
     if parts[0] == "workers":
-        return parts[-1] == "beat.json" or (len(parts) == 4 and parts[2] in ("cur", "reports"))
+        return parts[-1] == "beat.json" or (len(parts) == 4 and parts[2] == "reports")
     return len(parts) == 4 and parts[2] == "drop"
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from watchdog.events import (
     DirCreatedEvent,
     FileCreatedEvent,
-    FileDeletedEvent,
     FileMovedEvent,
     FileSystemEvent,
     FileSystemEventHandler,
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 _EVENTS: list[type[FileSystemEvent]] = [
     FileCreatedEvent,
     FileMovedEvent,
-    FileDeletedEvent,
     DirCreatedEvent,
 ]
 
@@ -39,7 +37,10 @@ warnings.filterwarnings("ignore", message="Callback with id", module="watchdog")
 
 
 class Watch(FileSystemEventHandler):
-    """Calls ``wake`` when a name that ``wanted`` accepts appears, moves or goes.
+    """Calls ``wake`` when a name that ``wanted`` accepts appears.
+
+    What goes is found by the next look: every event costs about 0.1 ms of CPU in
+    each process that watches, and nobody waits for a file to go.
 
     ``wanted`` gets the path relative to ``root``. Where the system gives no
     watch (limits, network file systems), the callers' rescans go on alone.

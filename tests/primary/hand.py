@@ -27,9 +27,10 @@ OK = RunReport(exit_code=0, wall_seconds=1.0)
 
 
 def zipped(text: str = "5", name: str = "count") -> bytes:
+    """The same bytes at any time of day."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr(name, text)
+        archive.writestr(zipfile.ZipInfo(name), text)
     return data.getvalue()
 
 
@@ -225,6 +226,23 @@ class Worker:
 
 def fact(data: bytes) -> FileFact:
     return FileFact(len(data), hashlib.sha256(data).hexdigest())
+
+
+def lie() -> FileFact:
+    """Of a file that is not there."""
+    return fact(b"something else")
+
+
+def running(hand: Hand, worker: Worker) -> tuple[Job, Claim]:
+    """A job that ``worker`` runs, and its claim."""
+    job = hand.submit()
+    hand.tick()
+    claim = worker.claim()
+    worker.beat(claim)
+    worker.started(claim)
+    hand.tick()
+    assert hand.state(job) == "RUNNING"
+    return job, claim
 
 
 @contextmanager

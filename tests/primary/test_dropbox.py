@@ -318,6 +318,12 @@ def test_what_the_user_takes_away_is_not_sent_again(hand: Hand, w1: Worker) -> N
     for name in listed(hand):
         (hand.drop / name).unlink()
     hand.tick(3)
+    again = dropped(hand)
+    assert again.drop == "a", "its name is free again"
+    hand.tick()
+    done(hand, w1)
+    for name in listed(hand):
+        (hand.drop / name).unlink()
     hand.restart()
     hand.settle()
     assert listed(hand) == []

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 FROZEN = 9  # rounds that a frozen group misses; at 10 s each more than the lease of 60 s
 DOWN = 2  # rounds until a crashed group is built anew
-SETTLED = 3  # rounds without any change after which a finished world is at rest
+SETTLED = 2  # rounds without any change after which a finished world is at rest
 STUCK = 40  # rounds without any change after which an unfinished world will never finish
 LONGEST = 150  # rounds
 
@@ -117,13 +117,12 @@ class Baton:
 
     def __init__(
         self,
-        plan: Plan,
+        choose: Callable[[int, Point], str | None],
         *,
         meets: Callable[[Actor, Actor, Step], bool],
         deeds: Callable[[Actor, Step], list[str]],
         do: Callable[[str], None],
         finished: Callable[[], bool],
-        choose: Callable[[int, Point], str | None] | None = None,
     ) -> None:
         self.points: list[Point] = []
         self.taken: dict[int, str] = {}
@@ -131,12 +130,11 @@ class Baton:
         self.round = 0
         self.stuck = ""
         self.error: BaseException | None = None
-        self._plan = plan
         self._meets = meets
         self._deeds = deeds
         self._do = do
         self._finished = finished
-        self._choose = choose or (lambda index, _point: plan.get(index))
+        self._choose = choose
         self._actors: list[Actor] = []
         self._groups: list[Group] = []
         self._changed = 0  # the round of the last change
@@ -191,6 +189,7 @@ class Baton:
                 raise Crash
             self.taken[index] = choice
             self.history.append(f"          ** {choice}")
+            self._changed = self.round
             self._deviate(actor, choice)
         elif step.turn:
             self._hand_over(actor, self._next(actor))

@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # the explorer's own modules, beside this file
-
-from world import Stage  # noqa: E402
+from tests.protocol.world import Stage
 
 MEMORY = Path("/dev/shm")
 

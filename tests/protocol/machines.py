@@ -14,7 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from baton import Baton, Step
 from engine.contract import Exit, Stage
 from engine.errors import EngineError
 from engine.runs import Engine
@@ -23,8 +22,9 @@ from ledger.jobs import Job
 from primary.rules import ticket_of
 from spool.claims import Claims
 from spool.local import LocalTransport
-from spool.names import Claim, key
+from spool.names import Claim
 from spool.reports import Beat, FileFact, FinalReport
+from tests.protocol.baton import Baton, Step
 
 ROUNDS = 2  # how long a run takes
 
@@ -86,17 +86,17 @@ class Machine:
 
     def advance(self) -> None:
         """One round passes for all runs."""
-        for key, run in self.runs.items():
+        for name, run in self.runs.items():
             if run.stage != "running":
                 continue
             run.left -= 1
             if not run.directory.is_dir():
-                self.wrongs.append(f"{self.worker} lost the directory of {key} while it ran")
+                self.wrongs.append(f"{self.worker} lost the directory of {name} while it ran")
                 run.stage = "lost"
             elif (run.directory / "stop").exists():
-                self._finish(key, run, Exit(ending="stopped", reason="a stop was wanted"))
+                self._finish(name, run, Exit(ending="stopped", reason="a stop was wanted"))
             elif run.left <= 0:
-                self._finish(key, run, Exit(ending="exited", reason="", exit_code=0))
+                self._finish(name, run, Exit(ending="exited", reason="", exit_code=0))
 
     def die(self) -> None:
         """The runner is killed: its runs die with it."""
@@ -148,7 +148,7 @@ class ScriptedEngine(Engine):
     def keys(self) -> list[str]:
         return sorted(entry.name for entry in (self._machine.path / "runs").iterdir())
 
-    def wait(self, key: str, timeout: float) -> bool:
+    def wait(self, key: str, timeout: float) -> bool:  # noqa: ARG002 - a turn takes as long as it takes
         if self.stage(key) not in ("ended", "lost"):
             self._baton.turn()
         return self.stage(key) in ("ended", "lost")
@@ -164,7 +164,7 @@ class ScriptedEngine(Engine):
 
 
 class Liar:
-    """A worker that says it ran what another runs: first without a claim, then with a forged one."""
+    """A worker that says it ran what another runs: without a claim, then with a forged one."""
 
     def __init__(self, spool: Path, worker: str, baton: Baton) -> None:
         self._claims = Claims(LocalTransport(spool), worker, "c" * 16)
@@ -179,21 +179,21 @@ class Liar:
         claim = Claim(ticket, "c" * 16)
         forged = b"forged"
         fact = FileFact(len(forged), sha256(forged).hexdigest())
-        report = FinalReport(
-            claim=str(claim), instance="c" * 16, end="ok", log=fact, output=fact
-        )
+        report = FinalReport(claim=str(claim), instance="c" * 16, end="ok", log=fact, output=fact)
         source = self._cur.parent / "forged"
         for forging in (False, True):
             with self._baton.aside():
                 source.write_bytes(forged)
                 if forging:
                     (self._cur / str(claim)).write_bytes(forged)
-            self._claims.send_log(key(job.id, job.attempt), 0, forged)
-            self._claims.send_output(key(job.id, job.attempt), source)
-            self._claims.report(key(job.id, job.attempt), report)
+            self._claims.send_log(claim.key, 0, forged)
+            self._claims.send_output(claim.key, source)
+            self._claims.report(claim.key, report)
             self._baton.turn()
         while True:
             self._claims.beat(
-                Beat(instance="c" * 16, counter=1, host="c", node_url="", pid=1, slots=1, version="")
+                Beat(
+                    instance="c" * 16, counter=1, host="c", node_url="", pid=1, slots=1, version=""
+                )
             )
             self._baton.turn()

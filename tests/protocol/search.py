@@ -1,4 +1,6 @@
-"""Which schedules are played: all with one deviation, then as many deeper ones as there is time for.
+"""Which schedules are played: all with one deviation, then as many deeper ones as one asks for.
+
+Last come wild ones, with a handful of deviations each.
 
 Every history offers at each of its points what else could have happened there;
 a schedule's children add one deviation behind its last one. The first level
@@ -11,11 +13,13 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from facts import wrongs
-from world import Scenario, Stage, World
+from tests.protocol.baton import Point
+from tests.protocol.facts import wrongs
+from tests.protocol.scenarios import Scenario
+from tests.protocol.world import Stage, World
 
 Schedule = tuple[tuple[int, str], ...]
 
@@ -43,27 +47,32 @@ class Exploration:
     whole: int = 0  # up to this number of deviations nothing was left out
     found: list[Found] = field(default_factory=list)
 
+    def saw(self, world: World, schedule: Schedule) -> bool:
+        """Count a schedule; True if it broke a promise."""
+        self.played[len(schedule)] += 1
+        broken = wrongs(world)
+        if broken:
+            self.found.append(Found(world.scenario.name, schedule, broken, world.baton.history))
+        return bool(broken)
+
     def __str__(self) -> str:
         levels = ", ".join(f"{n} with {depth}" for depth, n in sorted(self.played.items()))
         return (
-            f"{self.played.total()} schedules ({levels} deviations; "
-            f"exhaustive up to {self.whole})"
+            f"{self.played.total()} schedules ({levels} deviations; exhaustive up to {self.whole})"
         )
 
 
-def explore(
-    stage: Stage, scenario: Scenario, count: int, *, first: bool = True, seed: int = 1
-) -> Exploration:
+def explore(stage: Stage, scenario: Scenario, count: int, *, seed: int = 1) -> Exploration:
     """Play schedules of ``scenario``: every one with a single deviation, and ``count`` deeper.
 
-    ``first``: stop at the first that breaks a promise.
+    Then half as many wild ones, which keep to no bound of their own. Stops at
+    the first that breaks a promise.
     """
     done = Exploration()
     level: list[Schedule] = [()]
     for depth in range(scenario.depth + 1):
-        chooser = random.Random(seed + depth)
         if depth > 1:
-            chooser.shuffle(level)
+            random.Random(seed + depth).shuffle(level)
             done.whole = depth if len(level) <= count else depth - 1
             level = level[:count]
         else:
@@ -71,16 +80,32 @@ def explore(
         following: list[Schedule] = []
         for schedule in level:
             world = stage.play(scenario, dict(schedule))
-            done.played[depth] += 1
-            broken = wrongs(world)
-            if broken:
-                done.found.append(Found(scenario.name, schedule, broken, world.baton.history))
-                if first:
-                    return done
-            elif depth < scenario.depth:
+            if done.saw(world, schedule):
+                return done
+            if depth < scenario.depth:
                 following += _children(scenario, schedule, world)
         level = following
+    for n in range(count // 2):
+        world = stage.play(scenario, {}, _wild(scenario, random.Random(seed + n)))
+        if done.saw(world, tuple(sorted(world.baton.taken.items()))):
+            break
     return done
+
+
+def _wild(scenario: Scenario, dice: random.Random) -> Callable[[int, Point], str | None]:
+    """Deviates at any point with a chance of one in ten, and of each kind twice its budget."""
+    left = {kind: 2 * n for kind, n in scenario.budget.items()}
+
+    def choose(_index: int, point: Point) -> str | None:
+        if not point.options or dice.random() > 0.1:
+            return None
+        choice = dice.choice(point.options)
+        if left.get(kind(choice), 0) < 1:
+            return None
+        left[kind(choice)] -= 1
+        return choice
+
+    return choose
 
 
 def _children(scenario: Scenario, schedule: Schedule, world: World) -> Iterator[Schedule]:

@@ -16,14 +16,15 @@ import io
 import os
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from baton import Baton, Step, current
 from ledger.events import Record
 from ledger.log import Ledger
+from tests.protocol.baton import Baton, Step, current
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{8}([0-9a-f]{4})")
 _LONG = re.compile(r"-[0-9a-f]{64}|0{12,}")
@@ -56,10 +57,6 @@ class Syscalls:
         patch.setattr(io, "open", builtins.open)
         patch.setattr(Ledger, "append", self._append(Ledger.append))
 
-    def mention(self, text: str) -> str:
-        """A path or a name, short enough for a history."""
-        return _LONG.sub("", _ID.sub(r"\1", text)).removeprefix("data/spool/")
-
     # --- inside --------------------------------------------------------------------
 
     def _relative(self, path: object, kw: dict[str, Any], where: str = "dir_fd") -> str | None:
@@ -76,13 +73,9 @@ class Syscalls:
         return None if text.startswith(self._ledger) else text
 
     def _step(self, verb: str, *paths: str | None, changes: bool) -> None:
-        named = [path for path in paths if path is not None]
+        named = tuple(path for path in paths if path is not None)
         if named and self.baton is not None:
-            where = " ".join(filter(None, map(_place, named)))
-            if where.endswith(".state") and verb not in ("rename", "rmdir"):
-                where = ""  # half-made files, which nobody else opens
-            what = f"{verb} {' to '.join(map(self.mention, named))}"
-            self.baton.point(Step(what, where, changes, beat="beat.json" in what))
+            self.baton.point(_step_of(verb, named, changes))
 
     def _one(self, real: Callable[..., Any], verb: str) -> Callable[..., Any]:
         def wrapped(path: Any = ".", *args: Any, **kw: Any) -> Any:
@@ -151,6 +144,22 @@ class Syscalls:
         return wrapped
 
 
+@lru_cache(maxsize=4096)
+def _step_of(verb: str, paths: tuple[str, ...], changes: bool) -> Step:
+    where = " ".join(filter(None, map(_place, paths)))
+    if where.endswith(".state") and verb not in ("rename", "rmdir"):
+        where = ""  # half-made files, which nobody else opens
+    what = f"{verb} {' to '.join(map(_mention, paths))}"
+    return Step(what, where, changes, beat="beat.json" in what)
+
+
+@lru_cache(maxsize=4096)
+def _mention(path: str) -> str:
+    """A path, short enough for a history."""
+    return _LONG.sub("", _ID.sub(r"\1", path)).removeprefix("data/spool/")
+
+
+@lru_cache(maxsize=4096)
 def _place(path: str) -> str:
     """Where actors can meet at ``path``: ``new``, a folder of a worker, or its state directory."""
     found = _PLACES.match(path)

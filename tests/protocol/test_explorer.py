@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import scenarios
-from search import explore
-from world import Scenario, Stage
+
+from tests.protocol import scenarios
+from tests.protocol.scenarios import Scenario
+from tests.protocol.search import explore
+from tests.protocol.world import Stage
 
 
 @pytest.mark.parametrize("scenario", scenarios.ALL, ids=[s.name for s in scenarios.ALL])

@@ -8,235 +8,43 @@ them. Threads, events and clocks of theirs are the baton's.
 from __future__ import annotations
 
 import io
-import itertools
 import shutil
 import traceback
-import uuid
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-import engine.attempt
-import primary.files
 import primary.intake
-import primary.loop
 import primary.rules
-import primary.server
-import primary.submission
 import worker_agent
-from baton import Actor, Baton, Group, Plan, Point, Step, current
-from engine.attempt import Attempt
 from ledger.events import Killed, Record
 from ledger.jobs import Job, State
-from machines import Liar, Machine, ScriptedEngine, ScriptedState
 from primary.errors import TooLate
 from primary.server import NewJob, Primary
 from spool.claims import Claims
 from spool.local import LocalTransport, make_worker_folder
 from spool.manifest import load_all
 from spool.names import key
-from syscalls import Syscalls
+from tests.protocol.baton import Actor, Baton, Group, Plan, Point, Step
+from tests.protocol.machines import Liar, Machine, ScriptedEngine, ScriptedState
+from tests.protocol.scenarios import Scenario
+from tests.protocol.stand_ins import StandIns
+from tests.protocol.syscalls import Syscalls
 
-SECONDS = 10.0  # by which the clock advances from round to round
 LEASE = 60  # seconds
 SMALL = primary.intake.SMALL
 KEPT = 70.0  # seconds, in place of the 24 hours for which a PROCESSED job's worker may be silent
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """What is there, and how often each deed may disturb it.
-
-    ``jobs`` are submitted before the exploration begins, ``asked`` during it.
-    ``budget`` says how often each kind of deviation may happen in one schedule,
-    ``depth`` how many there may be in all. ``agents`` are (worker, instance).
-    """
-
-    name: str
-    budget: dict[str, int]
-    depth: int = 2
-    jobs: int = 1
-    asked: int = 0
-    agents: tuple[tuple[str, str], ...] = (("a", "a" * 16), ("b", "b" * 16))
-    pooled: bool = False  # results are copied by the pool, beside the tick
-    ticks: int = 2  # before the exploration begins: two of them settle and publish
-    liar: bool = False  # a third worker forges what it can, once the job runs elsewhere
-    focus: str = ""  # deviate only where this pattern is found in "<actor> <step> <choice>"
-
-
-class _Event:
-    """An event on which nobody ever blocks: to wait is to end one's turn."""
-
-    def __init__(self, baton: Callable[[], Baton]) -> None:
-        self._baton = baton
-        self._set = False
-
-    def set(self) -> None:
-        self._set = True
-
-    def clear(self) -> None:
-        self._set = False
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self._baton().turn()
-        return self._set
-
-
-class Stage:
-    """Patches the modules under test once, and then plays one schedule after the other."""
-
-    def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
-        self.root = root
-        self.syscalls = Syscalls(root / "run", patch)
-        self._input = _input_zip()
-        self._lay_out_models()
-        self._models = load_all(root / "models")
-        self._baton: Baton | None = None
-        self._ids = itertools.count()
-        self._patch_threads(patch)
-        self._patch_clocks(patch)
-        patch.setattr(worker_agent, "load_all", lambda _root: self._models)
-        patch.setattr(primary.rules, "PROCESSED_LEASE", KEPT)
-        patch.setattr(primary.intake, "SMALL", SMALL)  # so that it is put back
-
-    def play(
-        self,
-        scenario: Scenario,
-        plan: Plan,
-        choose: Callable[[int, Point], str | None] | None = None,
-    ) -> World:
-        """One schedule, from an empty directory until everything is at rest."""
-        self._ids = itertools.count()
-        self._baton = None
-        run = self.root / "run"
-        if run.exists():
-            shutil.rmtree(run)
-        world = World(self, scenario, run)
-        world.baton = self._baton = Baton(
-            plan, meets=world.meets, deeds=world.deeds, do=world.do, finished=world.finished, choose=choose
-        )
-        self.syscalls.baton = world.baton
-        self.syscalls.recorded = world.recorded
-        primary.intake.SMALL = -1 if scenario.pooled else SMALL
-        try:
-            world.raise_up()
-            world.baton.run()
-            if world.baton.error is not None:
-                trace = traceback.format_exception(world.baton.error)[-8:]
-                world.wrongs.append("".join(trace))
-        finally:
-            self.syscalls.baton = None
-            world.close()
-        return world
-
-    @property
-    def baton(self) -> Baton:
-        assert self._baton is not None, "no schedule is being played"
-        return self._baton
-
-    @property
-    def now(self) -> float:
-        """Seconds on the explorer's clock."""
-        return self._baton.round * SECONDS if self._baton else 0.0
-
-    # --- inside ------------------------------------------------------------------------
-
-    def _lay_out_models(self) -> None:
-        folder = self.root / "models" / "m"
-        folder.mkdir(parents=True)
-        (folder / "run").write_text("#!/bin/sh\n")
-        (folder / "run").chmod(0o755)
-        (folder / "model.toml").write_text(f'command = ["./run"]\nlease = {LEASE}\nparallel = 2\n')
-
-    def _patch_threads(self, patch: pytest.MonkeyPatch) -> None:
-        stage = self
-
-        class Thread:
-            """``threading.Thread`` as an actor of the group that starts it."""
-
-            def __init__(self, target: Callable[[], object], name: str, daemon: bool) -> None:
-                self._target, self._name, self._daemon = target, name, daemon
-                self._actor: Actor | None = None
-
-            def start(self) -> None:
-                self._actor = stage.spawn(self._name, self._target)
-
-            def join(self, timeout: float | None = None) -> None:
-                stage.join(self._actor)
-
-        def start(attempt: Attempt) -> None:
-            attempt.__dict__["actor"] = stage.spawn(f"run{attempt.key[-6:]}", attempt.run)
-
-        def alive(attempt: Attempt) -> bool:
-            return not attempt.__dict__["actor"].ended
-
-        def join(attempt: Attempt, timeout: float | None = None) -> None:
-            stage.join(attempt.__dict__["actor"])
-
-        real = worker_agent.threading
-        shim = SimpleNamespace(
-            Thread=Thread, Event=lambda: _Event(lambda: stage.baton), Lock=real.Lock
-        )
-        patch.setattr(worker_agent, "threading", shim)
-        patch.setattr(engine.attempt, "threading", shim)
-        patch.setattr(Attempt, "start", start)
-        patch.setattr(Attempt, "is_alive", alive)
-        patch.setattr(Attempt, "join", join)
-        patch.setattr(primary.server, "ThreadPoolExecutor", lambda *_, **__: _Pool(stage))
-        patch.setattr(primary.server, "Watch", lambda *_: None)
-
-    def _patch_clocks(self, patch: pytest.MonkeyPatch) -> None:
-        clock = SimpleNamespace(monotonic=lambda: self.now, sleep=None)
-        for module in (worker_agent, engine.attempt, primary.server):
-            patch.setattr(module, "time", clock)
-        ids = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(self._ids), version=4))
-        for module in (primary.submission, primary.files):
-            patch.setattr(module, "uuid", ids)
-
-    def spawn(self, name: str, body: Callable[[], object]) -> Actor:
-        actor = current()
-        assert actor is not None
-        return self.baton.spawn(actor.group, f"{actor.group.name}.{name}", body)
-
-    def join(self, actor: Actor | None) -> None:
-        for _ in range(5):
-            if actor is None or actor.ended:
-                return
-            self.baton.turn()
-
-    @property
-    def input(self) -> bytes:
-        return self._input
-
-
-class _Pool:
-    """``ThreadPoolExecutor`` as actors of the primary."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._count = itertools.count()
-
-    def submit(self, work: Callable[..., object], *args: Any) -> Future[None]:
-        self._stage.spawn(f"pool{next(self._count)}", lambda: work(*args))
-        return Future()
-
-    def shutdown(self, **_: object) -> None:
-        pass
-
-
 class World:
     """One schedule's house."""
 
-    def __init__(self, stage: Stage, scenario: Scenario, root: Path) -> None:
+    def __init__(
+        self, stand_ins: StandIns, scenario: Scenario, root: Path, models: Path, upload: bytes
+    ) -> None:
         self.scenario = scenario
         self.data = root / "data"
         self.data.mkdir(parents=True)
@@ -251,7 +59,9 @@ class World:
         self.refused: set[str] = set()  # instances whose agent ended by itself
         self.primary: Primary | None = None
         self.baton: Baton = None  # type: ignore[assignment]
-        self._stage = stage
+        self._stand_ins = stand_ins
+        self._models = models
+        self._input = upload
         self._unasked = scenario.asked
 
     # --- the actors ----------------------------------------------------------------------
@@ -266,12 +76,12 @@ class World:
         for machine in self.machines:
             make_worker_folder(self.data / "spool", machine.worker)
         self.primary = first
-        main = self.baton.group("primary", lambda: self._rise(main), self._fall)
+        main: Group = self.baton.group("primary", lambda: self._rise(main), self._fall)
         for machine in self.machines:
             self._group_of(machine)
         for machine in self.machines:
             runner = f"{_name(machine)}.runner"
-            self._lone_group(runner, lambda m=machine: self._run(m))  # type: ignore[misc]
+            self._lone_group(runner, partial(self._run, machine))
         if self.scenario.liar:
             make_worker_folder(self.data / "spool", "c")
             liar = Liar(self.data / "spool", "c", self.baton)
@@ -279,19 +89,19 @@ class World:
 
     def _group_of(self, machine: Machine) -> None:
         name = _name(machine)
-        group = self.baton.group(
+        group: Group = self.baton.group(
             name,
             lambda: void(self.baton.spawn(group, name, lambda: self._work(machine))),
             lambda: None,
         )
 
     def _lone_group(self, name: str, body: Callable[[], object]) -> None:
-        group = self.baton.group(
+        group: Group = self.baton.group(
             name, lambda: void(self.baton.spawn(group, name, body)), lambda: None
         )
 
     def _opened(self) -> Primary:
-        return Primary.open(self.data, self._stage.root / "models")
+        return Primary.open(self.data, self._models)
 
     def _rise(self, group: Group) -> None:
         self.baton.spawn(group, "primary", self._serve)
@@ -300,9 +110,9 @@ class World:
         if self.primary is None:
             self.primary = self._opened()
         if self._unasked:
-            self._stage.spawn("http", self._ask)
+            self._stand_ins.spawn("http", self._ask)
         while True:
-            self.primary.tick(self._stage.now)
+            self.primary.tick(self._stand_ins.now)
             self.baton.turn()
 
     def _ask(self) -> None:
@@ -314,7 +124,7 @@ class World:
     def _submit(self, to: Primary) -> None:
         upload = to.receive()
         try:
-            upload.write(self._stage.input)
+            upload.write(self._input)
             job = to.submit(NewJob(name="x", model="m", by="me"), upload)
             self.acknowledged.append(job.id)
         finally:
@@ -327,15 +137,13 @@ class World:
             self.primary = None
 
     def _work(self, machine: Machine) -> None:
-        claims = Claims(
-            LocalTransport(self.data / "spool"), machine.worker, machine.instance
-        )
+        claims = Claims(LocalTransport(self.data / "spool"), machine.worker, machine.instance)
         claims.sweep()
         agent = worker_agent.Agent(
             claims,
             ScriptedEngine(machine, self.baton, self._begun),
             ScriptedState(machine.path, machine.instance),
-            self._stage.root / "models",
+            self._models,
             slots=2,
         )
         agent.run()
@@ -364,7 +172,7 @@ class World:
         """Whether ``other`` may see or change what ``step`` is about."""
         if actor.group is other.group:
             return bool(step.where)  # they share their process's memory, too
-        return any(_touches(other.group.name, where) for where in step.where.split())
+        return bool(step.where) and _touches(other.group.name, step.where)
 
     def deeds(self, actor: Actor, step: Step) -> list[str]:
         """What a visitor may do at this point."""
@@ -375,12 +183,12 @@ class World:
             looks = step.turn or not (step.beat or step.what.startswith("listdir"))
             if looks and self.primary is not None:
                 found += [f"kill:{n}" for n in range(len(self.acknowledged))]
-            if step.changes:
+            if step.changes or step.turn:
                 found.append("crash")
         elif not group.endswith("runner") and group != "c":
             if step.changes and (step.where or not step.beat):
                 found.append("crash")
-            if step.where and step.changes or step.turn:
+            if (step.where and step.changes) or step.turn:
                 found.append("freeze")
                 if any(m.busy for m in self.machines if _name(m) == group):
                     found.append(f"lose:{group}")
@@ -427,8 +235,72 @@ class World:
             self.primary._ledger.close()
 
 
-def _touches(group: str, where: str) -> bool:
-    """Whether a group ever looks at, or changes, what lies there."""
+class Stage:
+    """Patches the modules under test once, and then plays one schedule after the other."""
+
+    def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
+        self._root = root
+        self._syscalls = Syscalls(root / "run", patch)
+        self._stand_ins = StandIns(patch)
+        self._input = _input_zip()
+        self._lay_out_models()
+        models = load_all(root / "models")
+        patch.setattr(worker_agent, "load_all", lambda _root: models)
+        patch.setattr(primary.rules, "PROCESSED_LEASE", KEPT)
+        patch.setattr(primary.intake, "SMALL", SMALL)  # so that it is put back
+
+    def play(
+        self,
+        scenario: Scenario,
+        plan: Plan,
+        choose: Callable[[int, Point], str | None] | None = None,
+    ) -> World:
+        """One schedule, from an empty directory until everything is at rest.
+
+        ``choose`` decides in place of the plan, if it is given.
+        """
+        self._stand_ins.renew()
+        run = self._root / "run"
+        if run.exists():
+            shutil.rmtree(run)
+        world = World(self._stand_ins, scenario, run, self._root / "models", self._input)
+        world.baton = self._stand_ins.baton = self._syscalls.baton = Baton(
+            choose or (lambda index, _point: plan.get(index)),
+            meets=world.meets,
+            deeds=world.deeds,
+            do=world.do,
+            finished=world.finished,
+        )
+        self._syscalls.recorded = world.recorded
+        primary.intake.SMALL = -1 if scenario.pooled else SMALL
+        try:
+            world.raise_up()
+            world.baton.run()
+            if world.baton.error is not None:
+                trace = traceback.format_exception(world.baton.error)[-8:]
+                world.wrongs.append("".join(trace))
+        finally:
+            self._syscalls.baton = None
+            world.close()
+        return world
+
+    def _lay_out_models(self) -> None:
+        folder = self._root / "models" / "m"
+        folder.mkdir(parents=True)
+        (folder / "run").write_text("#!/bin/sh\n")
+        (folder / "run").chmod(0o755)
+        (folder / "model.toml").write_text(
+            f'command = ["./run"]\nlease = {LEASE}\nattempts = 9\nparallel = 2\n'
+        )
+
+
+@cache
+def _touches(group: str, places: str) -> bool:
+    """Whether a group ever looks at, or changes, what lies in one of these places."""
+    return any(_touches_one(group, place) for place in places.split())
+
+
+def _touches_one(group: str, where: str) -> bool:
     if group == "primary":
         return where == "new" or "/" in where
     if group.endswith(".runner"):

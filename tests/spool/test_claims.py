@@ -205,17 +205,13 @@ def test_stops_are_listed_by_key(root: Path) -> None:
     assert list(claims.stops()) == [ticket(1).key]
 
 
-def test_sweeping_leaves_what_is_wanted(root: Path, tmp_path: Path) -> None:
+def test_sweeping_removes_the_halves_of_this_instance_alone(root: Path) -> None:
     claims = worker(root)
-    source = tmp_path / "output.zip"
-    source.touch()
-    wanted, other = ticket(1).key, ticket(2).key
-    for key in (wanted, other):
-        claims.send_log(key, 0, b"x")
-        claims.send_output(key, source)
-    (root / "workers/w1/tmp/half").touch()
-    (root / "workers/w1/log/README").touch()
-    claims.sweep({wanted})
-    assert sorted(os.listdir(root / "workers/w1/log")) == [f"{wanted}.log", "README"]
-    assert os.listdir(root / "workers/w1/out") == [f"{wanted}.zip"]
-    assert os.listdir(root / "workers/w1/tmp") == []
+    tmp = root / "workers/w1/tmp"
+    for name in (f"{claims.instance}-beat.json", f"{'2' * 16}-beat.json", "README"):
+        (tmp / name).touch()
+    claims.send_log(ticket(1).key, 0, b"x")
+    for _ in range(2):
+        claims.sweep()
+    assert sorted(os.listdir(tmp)) == [f"{'2' * 16}-beat.json", "README"]
+    assert claims.log_size(ticket(1).key) == 1

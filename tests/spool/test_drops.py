@@ -30,7 +30,7 @@ JOB2 = "1b6f3c1e-5b0a-4b62-9d7f-0123456789ab"
 def zipped(text: str = "5", comment: bytes = b"") -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr("count", text)
+        archive.writestr(zipfile.ZipInfo("count"), text)
         archive.comment = comment
     return data.getvalue()
 
