@@ -161,7 +161,7 @@ class Attempt(threading.Thread):
             self._ship()
         end = self._engine.exit(self.key)
         if end is None:
-            return self._given_back("its run was lost")
+            return self._given_back("its run was lost", RunReport())
         self._agent.note_ending(end)
         return self._pack(end)
 
@@ -285,8 +285,9 @@ class Attempt(threading.Thread):
         if self._shipped == 0:
             self._claims.send_log(self.key, 0, b"")
 
-    def _given_back(self, reason: str) -> FinalReport:
-        final = FinalReport(**self._facts(), end="lost", reason=reason)
+    def _given_back(self, reason: str, run: RunReport | None = None) -> FinalReport:
+        """A final report without results; ``run`` is None where nothing ever ran."""
+        final = FinalReport(**self._facts(), end="lost", reason=reason, run=run)
         self._dir.mkdir(parents=True, exist_ok=True)
         self._write_final(final)
         return final

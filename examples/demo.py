@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -45,7 +46,7 @@ def serve(data: Path) -> tuple[subprocess.Popen[str], str]:
     raise SystemExit(f"the primary did not start (exit code {process.wait()})")
 
 
-def follow(client: Client, job: str) -> dict[str, object]:
+def follow(client: Client, job: str) -> dict[str, Any]:
     """Show the log live, above a progress bar; the job at its end."""
     columns = (TextColumn("{task.description:<10}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=False) as progress:
@@ -68,7 +69,7 @@ def follow(client: Client, job: str) -> dict[str, object]:
                 if not text.startswith("::progress"):
                     progress.console.print(f"  | {text}", markup=False)
 
-        end = client.wait(job, on_log=print_log)
+        end: dict[str, Any] = client.wait(job, on_log=print_log)
         done.set()
         shower.join()
         progress.update(bar, description=str(end["status"]), completed=100)

@@ -136,11 +136,8 @@ class Files:
                 upload.path = marker
             folder.mkdir(exist_ok=True)
             target = folder / "input.zip"
-            try:
-                os.link(marker, target)
-            except FileExistsError:
-                target.unlink()  # a fetch that a crash cut short: fetched again
-                os.link(marker, target)
+            target.unlink(missing_ok=True)  # a fetch that a crash cut short: fetched again
+            link_or_copy(marker, target)
             sync_folder(folder)
             sync_folder(self.jobs)
 
@@ -191,6 +188,18 @@ class Files:
 
     def bad_count(self) -> int:
         return sum(1 for name in os.listdir(self.bad) if name.endswith(".why.txt"))
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link; a synced copy where links are not to be had. Raises OSError."""
+    try:
+        os.link(source, target)
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        shutil.copyfile(source, target)
+        target.chmod(MODE)
+        sync_file(target)
 
 
 def sync_file(path: Path) -> None:

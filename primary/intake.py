@@ -16,7 +16,7 @@ from ledger.events import AnyEvent
 from ledger.jobs import Job
 from ledger.log import Ledger
 from primary.errors import NoRoom
-from primary.files import FileName, Files
+from primary.files import RESERVE, FileName, Files
 from primary.rules import Ignore, accept, believable
 from spool import dispatch as places
 from spool.believe import copy_believed, open_believed
@@ -108,17 +108,20 @@ class Intake:
     ) -> None:
         """Do it now if it is small, else in the pool, so that nothing waits behind a gigabyte."""
 
-        def guarded() -> None:
+        def guarded() -> bool:
             try:
                 work()
             except Gone:
-                pass  # it was retired, or taken back, meanwhile
+                return True  # it was retired, or taken back, meanwhile
             except Unbelievable as e:
                 self._refuse(worker, name, b"", str(e))
+                return True
             except (NoSpace, NoRoom) as e:
                 log.warning("%s: results wait on their worker: %s", name.key, e)
+                return False
             finally:
                 self._busy.discard(name.job)
+            return True
 
         self._busy.add(name.job)
         if _size(report) <= SMALL:
@@ -126,12 +129,12 @@ class Intake:
         else:
             self._pool.submit(self._in_pool, guarded)
 
-    def _in_pool(self, work: Callable[[], None]) -> None:
+    def _in_pool(self, work: Callable[[], bool]) -> None:
         try:
-            work()
+            if work():
+                self._wake()  # a full disk is looked at again at the next rescan, not at once
         except Exception:
             log.exception("taking a report failed; it is tried again")
-        self._wake()
 
     def _accept(
         self,
@@ -173,6 +176,9 @@ class Intake:
             (places.out_folder(root, worker), f"{name.key}.zip", report.output, "output.zip"),
         ]
         copies: list[tuple[Path, FileName]] = []
+        if self._files.free() - RESERVE < _size(report):
+            # Also a lie about 8 TiB: begun, the copy would take the ledger's last bytes.
+            raise NoRoom(f"no room for {_size(report)} bytes of results")
         try:
             for folder, source, fact, kept in wanted:
                 if fact is not None:

@@ -60,8 +60,10 @@ class LocalWorker:
         """End the agent. Runs that are going on belong to its runner, and go on."""
         self._stopping.set()
         self._thread.join()
-        pid = self._child.pid if self._child else holder(self._state)
-        if pid is not None and pid > 0 and holder(self._state) is not None:
+        pid = holder(self._state)
+        if self._child is not None and self._child.poll() is None:
+            self._child.terminate()  # also if it has not taken its lock yet
+        elif pid is not None and pid > 0:
             _ask_to_end(pid)
         if self._child is not None:
             try:
@@ -86,7 +88,10 @@ class LocalWorker:
                 log.info("a local worker lives already; it is left be")
                 self._watch_stranger()
             else:
-                self._watch_child()
+                try:
+                    self._watch_child()
+                except OSError as e:
+                    log.warning("the local worker cannot be started: %s (tried again)", e)
             if time.monotonic() - born > STEADY:
                 pause = RESTART[0]
             if self._stopping.wait(pause):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from ledger.errors import LedgerFull
-from ledger.events import AnyEvent, Killed
+from ledger.events import AnyEvent, Failed, Killed
 from ledger.jobs import Job, State
 from ledger.log import Ledger
 from primary.files import Files
@@ -63,7 +64,7 @@ class Loop:
         self._intake = intake
         self._nodes = nodes
         self._models = models
-        self._published: dict[str, Ticket] = {}  # by job
+        self._published: dict[str, tuple[str, Ticket]] = {}  # (model, ticket), by job
         self._missed: dict[str, int] = {}  # scans in a row, by job
         self._scans = 0
         self._last: float | None = None
@@ -106,8 +107,8 @@ class Loop:
         board = self._ledger.board
         by_job = _by_job(seen)
         wanted = {job.id: job for job in (*board.active(), *board.kill_wanted())}
-        for id, ticket in list(self._published.items()):
-            if by_job.get(id) == Seen(tickets=((self._model_of(by_job, id), ticket),)):
+        for id, published in list(self._published.items()):
+            if by_job.get(id) == Seen(tickets=(published,)):
                 if id not in wanted:
                     del by_job[id]  # F2: waits, as it did before
                     self._missed.pop(id, None)
@@ -120,25 +121,26 @@ class Loop:
             files = by_job.get(id, Seen())
             if job is not None and row_of(job, files, published=id in self._published) is None:
                 self.strange.append(f"job {id}: its files are in no row of the file table")
-            for action in reconcile(job, files):
-                try:
-                    self._act(action, job, held)
-                except (SpoolError, LedgerFull) as e:
-                    log.warning("job %s: %s (tried again)", id, e)
+            actions = reconcile(job, files)
+            if not any(isinstance(action, Missing) for action in actions):
+                self._missed.pop(id, None)  # two scans *in a row* must miss it
+            for action in actions:
+                self._try(id, partial(self._act, action, job, held))
             if job is not None and not job.final:
-                self._lease(job, by_job.get(id, Seen()), now)
+                self._try(id, partial(self._lease, job, files, now))
             if job is None or job.state is not State.QUEUED:
                 self._published.pop(id, None)
 
-    def _model_of(self, by_job: Mapping[str, Seen], id: str) -> str:
-        tickets = by_job[id].tickets if id in by_job else ()
-        return tickets[0][0] if tickets else ""
+    def _try(self, id: str, step: Callable[[], None]) -> None:
+        """What goes wrong with one job holds up no other, nor the retiring that makes room."""
+        try:
+            step()
+        except (SpoolError, LedgerFull, OSError) as e:
+            log.warning("job %s: %s (tried again)", id, e)
 
     # --- acting --------------------------------------------------------------------
 
     def _act(self, action: object, job: Job | None, held: Mapping[str, tuple[Claim, ...]]) -> None:
-        if not isinstance(action, Missing) and job is not None:
-            self._missed.pop(job.id, None)
         match action:
             case Take(worker, name):
                 self._intake.take(worker, name, held.get(worker, ()))
@@ -162,7 +164,7 @@ class Loop:
         if self._scans < SETTLED:
             return
         published = self._published.get(job.id)
-        if job.state is State.QUEUED and (published is None or published != ticket_of(job)):
+        if job.state is State.QUEUED and published != (job.model, ticket_of(job)):
             if job.kill_wanted:
                 self._kill_waiting(job)  # F1
             return
@@ -210,6 +212,19 @@ class Loop:
         if self._ledger.append(decide):
             log.warning("job %s, attempt %d: %s", job.id, job.attempt, reason)
 
+    def _fail(self, job: Job) -> None:
+        """An operator's hand: without its input the job would wait for ever."""
+
+        def decide(lookup: Callable[[str], Job | None]) -> tuple[AnyEvent, ...]:
+            newest = lookup(job.id)
+            if newest is None or newest.state is not State.QUEUED:
+                return ()
+            reason = "its input.zip has vanished from the primary's jobs folder"
+            failed = Failed(job=job.id, attempt=newest.attempt, failure="system", reason=reason)
+            return (failed,)
+
+        self._ledger.append(decide)
+
     def _kill_waiting(self, job: Job) -> None:
         """The ticket is out of reach of every worker: nothing of the job runs."""
 
@@ -250,15 +265,17 @@ class Loop:
         ticket = ticket_of(job)
         if ticket is None or job.kill_wanted or key(job.id, job.attempt) in busy:
             return False
-        if self._published.get(job.id) == ticket:
+        if self._published.get(job.id) == (job.model, ticket):
             return False  # claimed or missing: the next scans tell
         try:
             self._dispatch.lay_out_model(job.model)
             self._dispatch.publish(self._files.input(job.id), job.model, ticket)
         except SpoolError as e:
+            if not self._files.input(job.id).exists():
+                self._try(job.id, lambda: self._fail(job))
             log.warning("job %s cannot be published: %s (tried again)", job.id, e)
             return False
-        self._published[job.id] = ticket
+        self._published[job.id] = (job.model, ticket)
         return True
 
 

@@ -55,6 +55,8 @@ def believable(
 
     ``held`` are the claims seen in that worker's own ``cur/``.
     """
+    if report.__struct_config__.tag != name.kind:
+        return Ignore(f"it is called {name.kind}, but says something else", bad=True)
     if job is None:
         return Ignore(f"the ledger has no job {name.job}", bad=True)
     if name.attempt > job.attempt:
@@ -117,10 +119,13 @@ def give_up(
 def _accept_final(
     job: Job, worker: str, report: FinalReport, attempts: int
 ) -> tuple[AnyEvent, ...] | Ignore:
+    begun = _begun(job, worker, report)
     if report.end == "lost":
         reason = report.reason or f"worker {worker} lost the run"
-        return (give_up(job, reason, attempts, confirmed=True),)
-    begun = _begun(job, worker, report)
+        if report.run is None:  # it never ran: that costs no attempt
+            return (give_up(job, reason, attempts, confirmed=True),)
+        starts = job.starts + len(begun)
+        return (*begun, give_up(job, reason, attempts, confirmed=True, starts=starts))
     if report.end == "killed":
         if job.kill_wanted:
             killed = _killed(job, report.run, "", report)

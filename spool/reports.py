@@ -26,7 +26,8 @@ Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 End = Literal["ok", "failed", "killed", "lost"]
 """ok: the model ended well. killed: we ended it because a stop was wanted. lost: the
-attempt never ran, or was lost with its runner; give it to the next attempt."""
+attempt was lost with its runner or, where ``run`` is None, never ran; give it to the
+next attempt."""
 
 FailureClass = Literal["input", "model", "limit", "system"]
 

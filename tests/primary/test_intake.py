@@ -223,7 +223,6 @@ def test_what_cannot_be_believed_is_kept_and_counted(hand: Hand, w1: Worker, cas
     assert any("bad/: 1 files" in f for f in hand.primary.findings())
 
 
-@pytest.mark.xfail(strict=True, reason="the intake does not look at the free space first")
 def test_results_beyond_the_room_there_is_wait_and_do_not_fill_the_disk(
     hand: Hand, w1: Worker, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,7 +240,6 @@ def test_results_beyond_the_room_there_is_wait_and_do_not_fill_the_disk(
     assert w1.delivered(claim)
 
 
-@pytest.mark.xfail(strict=True, reason="a wrongly named report is looked into for ever")
 def test_a_started_report_under_a_final_name_is_refused(hand: Hand, w1: Worker, case: Case) -> None:
     _, claim = case
     path = w1.home / "reports" / f"{claim.key}.3-final"
@@ -301,7 +299,6 @@ def test_results_that_are_being_copied_do_not_overwrite_the_next_attempt_s(
     assert fact(hand.read(job, "output.zip")).sha256 == done.output.sha256
 
 
-@pytest.mark.xfail(strict=True, reason="an OSError about one job ends the whole tick")
 def test_trouble_with_one_job_s_folder_does_not_hold_up_others(
     hand: Hand, w1: Worker, case: Case
 ) -> None:

@@ -158,7 +158,6 @@ def test_the_lock_says_who_holds_it(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
 
 
-@pytest.mark.xfail(strict=True, reason="only the lock's holder is asked: else killed after 15 s")
 def test_one_that_has_not_taken_its_lock_yet_is_asked_to_end_too(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +170,6 @@ def test_one_that_has_not_taken_its_lock_yet_is_asked_to_end_too(
     assert stand.lines() == ["started", "asked to end"]
 
 
-@pytest.mark.xfail(strict=True, reason="an error of Popen or of the log file ends the thread")
 def test_trouble_with_starting_it_is_tried_again(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ class Scenario:
     focus: str = ""  # deviate only where this pattern is found in "<actor> <step> <choice>"
 
 
-COUNT = int(os.environ.get("MR_EXPLORE", "60"))
+COUNT = int(os.environ.get("MR_EXPLORE", "40"))
 """Schedules with more than one deviation, of each scenario. ``MR_EXPLORE=5000`` takes an hour."""
 
 _ANY = {"to": 2, "kill": 1, "crash": 1, "freeze": 1, "lose": 1}
@@ -80,8 +80,19 @@ TWINS = Scenario(
     agents=(("a", "a" * 16), ("a", "d" * 16), ("b", "b" * 16)),
     focus=r"^a2?(\.beats)? .*beat\.json|^a2? rename|freeze|kill",
 )
-LIES = Scenario("lies", {"to": 1, "crash": 1}, liar=True, focus=r"^c |crash|to:c$")
-PAIR = Scenario("two jobs", {"freeze": 1, "lose": 1, "kill": 1, "crash": 1}, jobs=2)
+LIES = Scenario("lies", {"to": 1, "crash": 1}, liar=True, focus=r"^c |^primary .*(crash|to:c)$")
+PAIR = Scenario(
+    "two jobs",
+    {"freeze": 1, "lose": 1, "kill": 1, "crash": 1},
+    jobs=2,
+    focus=r"^primary|rename models|1-started",
+)
+
+GHOSTS = Scenario(
+    "a kill while a lost attempt runs on",
+    {"freeze": 1, "kill": 1},
+    focus=r"^a rename models.* freeze$|kill",
+)
 
 ALL = (
     *(CLAIMS, KILLS, RESTARTS, LOST, AWAY, RETIRING, BEATS, SCANS),

@@ -43,6 +43,7 @@ class Found:
 class Exploration:
     """What was played, by the number of deviations, and what was found."""
 
+    ghosts: bool = False
     played: Counter[int] = field(default_factory=Counter)
     whole: int = 0  # up to this number of deviations nothing was left out
     found: list[Found] = field(default_factory=list)
@@ -50,7 +51,7 @@ class Exploration:
     def saw(self, world: World, schedule: Schedule) -> bool:
         """Count a schedule; True if it broke a promise."""
         self.played[len(schedule)] += 1
-        broken = wrongs(world)
+        broken = wrongs(world) + (world.ghosts if self.ghosts else [])
         if broken:
             self.found.append(Found(world.scenario.name, schedule, broken, world.baton.history))
         return bool(broken)
@@ -62,13 +63,16 @@ class Exploration:
         )
 
 
-def explore(stage: Stage, scenario: Scenario, count: int, *, seed: int = 1) -> Exploration:
+def explore(
+    stage: Stage, scenario: Scenario, count: int, *, seed: int = 1, ghosts: bool = False
+) -> Exploration:
     """Play schedules of ``scenario``: every one with a single deviation, and ``count`` deeper.
 
     Then half as many wild ones, which keep to no bound of their own. Stops at
-    the first that breaks a promise.
+    the first that breaks a promise. ``ghosts``: a confirmed kill must be true of
+    the attempts, too, that were given up before.
     """
-    done = Exploration()
+    done = Exploration(ghosts)
     level: list[Schedule] = [()]
     for depth in range(scenario.depth + 1):
         if depth > 1:

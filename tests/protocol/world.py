@@ -56,6 +56,7 @@ class World:
         self.kills: list[str] = []
         self.dead_keys: set[str] = set()  # attempts whose kill was confirmed
         self.wrongs: list[str] = []  # what was wrong already when it happened
+        self.ghosts: list[str] = []  # runs of attempts given up, when their job was killed
         self.refused: set[str] = set()  # instances whose agent ended by itself
         self.primary: Primary | None = None
         self.baton: Baton = None  # type: ignore[assignment]
@@ -215,11 +216,12 @@ class World:
         if isinstance(event, Killed) and event.confirmed:
             self.dead_keys.add(key(event.job, event.attempt))
             for machine in self.machines:
-                self.wrongs += [
-                    f"{event.job[-4:]}.{attempt} is killed and confirmed, "
-                    f"but {run[-6:]} runs on at {machine.worker}"
-                    for run in machine.executing(event.job)
-                ]
+                for run in machine.executing(event.job):
+                    older = run != key(event.job, event.attempt)
+                    (self.ghosts if older else self.wrongs).append(
+                        f"{event.job[-4:]}.{event.attempt} is killed and confirmed, "
+                        f"but {run[-6:]} runs on at {machine.worker}"
+                    )
 
     def finished(self) -> bool:
         """Whether every job that anybody was told of has ended."""
