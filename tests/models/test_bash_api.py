@@ -15,10 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 JOB = "0b5c6f1e-3c4f-4a57-9a3e-2f4f4d1f8a10"
 
-pytestmark = [
-    pytest.mark.needs("curl"),
-    pytest.mark.skipif(not shutil.which("curl"), reason="needs the Debian package curl"),
-]
+pytestmark = pytest.mark.needs("curl")
 
 
 class Server(ThreadingHTTPServer):
@@ -291,9 +288,6 @@ def test_cleanup_takes_its_own_files_only(bash: Bash, tmp_path: Path) -> None:
 
 @pytest.mark.needs("shellcheck")
 def test_shellcheck_finds_nothing() -> None:
-    shellcheck = shutil.which("shellcheck")
-    if not shellcheck:
-        pytest.skip("needs the Debian package shellcheck")
     scripts = [ROOT / "examples/api_functions.sh", *sorted(ROOT.glob("models/*/*.sh"))]
-    done = subprocess.run([shellcheck, *scripts], capture_output=True, text=True, check=False)
+    done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert done.stdout == ""

@@ -81,10 +81,7 @@ def test_the_two_counting_models_are_the_same_script() -> None:
     assert one.read_bytes() == two.read_bytes()
 
 
-needs_glpsol = [
-    pytest.mark.needs("glpk-utils"),
-    pytest.mark.skipif(not shutil.which("glpsol"), reason="needs the Debian package glpk-utils"),
-]
+needs_glpsol = pytest.mark.needs("glpk-utils")
 
 
 class TestGlpsol:

@@ -32,8 +32,13 @@ COUNT = int(os.environ.get("MR_EXPLORE", "40"))
 
 _ANY = {"to": 2, "kill": 1, "crash": 1, "freeze": 1, "lose": 1}
 
-CLAIMS = Scenario("claims", _ANY)
-"""Two workers and one job: every switch, kill, crash, freeze and lost runner, at every point."""
+CLAIMS = Scenario(
+    "claims",
+    _ANY,
+    focus=r"^(primary|a)(?!.*runner$)|^b (listdir models|rename models)",
+)
+"""Two workers and one job: every switch, kill, crash, freeze and lost runner, at every point of
+the primary and of the worker that claims (the other one only looks, and is late)."""
 
 KILLS = Scenario(
     "a kill at the moment of a claim",
@@ -85,7 +90,7 @@ PAIR = Scenario(
     "two jobs",
     {"freeze": 1, "lose": 1, "kill": 1, "crash": 1},
     jobs=2,
-    focus=r"^primary|rename models|1-started",
+    focus=r"^primary (append|link|rename|unlink|read)|rename models|1-started",
 )
 
 GHOSTS = Scenario(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -43,20 +42,13 @@ def unpacked(file: Path) -> dict[str, bytes]:
     return {str(p.relative_to(target)): p.read_bytes() for p in target.rglob("*") if p.is_file()}
 
 
-def need(tool: str) -> str:
-    path = shutil.which(tool)
-    if not path:
-        pytest.skip(f"needs the Debian package {tool}")
-    return path
-
-
 @pytest.mark.needs("zip")
 @pytest.mark.parametrize("options", ["-qr", "-qr0", "-qr9", "-qrD", "-qrX", "-qrfz", "-qrj"])
 def test_zip(options: str, folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.zip"
     # -fz, zip64 throughout, is one option of two letters.
     args = ["-qr", "-fz"] if options == "-qrfz" else [options]
-    subprocess.run([need("zip"), *args, file, "."], cwd=folder, check=True)
+    subprocess.run(["zip", *args, file, "."], cwd=folder, check=True)
     found = unpacked(file)
     if options == "-qrj":
         assert set(found) == {"sleep_count", "ü.csv", "run.sh"}
@@ -70,7 +62,7 @@ def test_zip(options: str, folder: Path, tmp_path: Path) -> None:
 def test_zip_through_a_pipe(options: list[str], folder: Path, tmp_path: Path) -> None:
     """Sizes follow the data then."""
     piped = subprocess.run(
-        [need("zip"), *options, "-", "."], cwd=folder, check=True, stdout=subprocess.PIPE
+        ["zip", *options, "-", "."], cwd=folder, check=True, stdout=subprocess.PIPE
     ).stdout
     file = tmp_path / "a.zip"
     file.write_bytes(piped)
