@@ -120,9 +120,15 @@ class Attempt(threading.Thread):
 
     def stop(self, reason: str) -> None:
         """The primary wants it stopped."""
-        if self.running:
+        if not self.running:
+            return
+        # Nothing may be there yet: the marker then keeps the run from starting.
+        self._dir.mkdir(parents=True, exist_ok=True)
+        try:
             self._engine.stop(self.key, reason)
-            self._engine.wake(self.key)
+        except EngineError as e:
+            self._agent.complain(f"{self.key}: {e} (tried again)")
+        self._engine.wake(self.key)
 
     def retire(self) -> None:
         """The claim is gone: nothing of the attempt is wanted any more."""

@@ -27,7 +27,7 @@ class Scenario:
     focus: str = ""  # deviate only where this pattern is found in "<actor> <step> <choice>"
 
 
-COUNT = int(os.environ.get("MR_EXPLORE", "40"))
+COUNT = int(os.environ.get("MR_EXPLORE", "25"))
 """Schedules with more than one deviation, of each scenario. ``MR_EXPLORE=5000`` takes an hour."""
 
 _ANY = {"to": 2, "kill": 1, "crash": 1, "freeze": 1, "lose": 1}
@@ -85,7 +85,12 @@ TWINS = Scenario(
     agents=(("a", "a" * 16), ("a", "d" * 16), ("b", "b" * 16)),
     focus=r"^a2?(\.beats)? .*beat\.json|^a2? rename|freeze|kill",
 )
-LIES = Scenario("lies", {"to": 1, "crash": 1}, liar=True, focus=r"^c |^primary .*(crash|to:c)$")
+LIES = Scenario(
+    "lies",
+    {"to": 1, "crash": 1},
+    liar=True,
+    focus=r"^c |^primary (append|rename|unlink).*crash$|to:c$",
+)
 PAIR = Scenario(
     "two jobs",
     {"freeze": 1, "lose": 1, "kill": 1, "crash": 1},
