@@ -196,7 +196,10 @@ class Agent:
         """Run directories whose claim was retired while no agent looked."""
         for key in self.engine.keys():  # noqa: SIM118  (not a mapping)
             if self.engine.stage(key) == "running":
-                self.engine.stop(key, "the primary gave the attempt up")
+                try:
+                    self.engine.stop(key, "the primary gave the attempt up")
+                except EngineError as e:
+                    self.complain(f"{key}: {e} (tried again)")
             else:
                 shutil.rmtree(self.state.run_folder(key), ignore_errors=True)
 
@@ -356,6 +359,7 @@ def work(primary: Path, models: Path, name: str, slots: int, state: Path | None)
                 f"another machine ({other}) is working under the name {name!r}; "
                 "give this worker a name of its own with --name"
             )
+        claims.sweep()  # half-written files of an agent that died
         engine = Engine(home.path)
         engine.connect()
         try:

@@ -108,10 +108,14 @@ class Failed(Event, tag=True, frozen=True, kw_only=True):
 
 
 class Requeued(Event, tag=True, frozen=True, kw_only=True):
-    """Attempt ``attempt`` is given up; the job waits again as the next one."""
+    """Attempt ``attempt`` is given up; the job waits again as the next one.
+
+    ``confirmed`` is false where its worker is lost: it may still be running there.
+    """
 
     attempt: int
     reason: str
+    confirmed: bool = True
 
 
 class KillRequested(Event, tag=True, frozen=True, kw_only=True):

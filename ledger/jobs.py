@@ -81,7 +81,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ``seq`` is the sequence of Submitted (its place in lists), ``queued_seq``
     that of Queued (its place in the queue, kept when it is requeued),
     ``records`` those of all its records. ``starts`` counts the attempts that
-    started. ``worker`` to ``run_dir`` say where the current or last attempt
+    started. ``loose`` says that an attempt was given up while nobody could tell
+    whether it still ran. ``worker`` to ``run_dir`` say where the current or last attempt
     runs; they are None while no worker has it.
     """
 
@@ -99,6 +100,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rerun_of: str | None = None
     attempt: int = 1
     starts: int = 0
+    loose: bool = False
     kill_by: str | None = None
     queued_seq: int | None = None
     input: Digest | None = None
@@ -214,9 +216,14 @@ def _fields(job: Job, record: Record) -> dict[str, object]:
                 "log": e.log,
                 "output": e.output,
             }
-        case Requeued(reason=reason):
+        case Requeued(reason=reason, confirmed=confirmed):
             gone = ("worker", "instance", "host", "node_url", "run_dir", "started", "run")
-            return dict.fromkeys(gone) | {"attempt": job.attempt + 1, "reason": reason}
+            return {
+                **dict.fromkeys(gone),
+                "attempt": job.attempt + 1,
+                "reason": reason,
+                "loose": job.loose or not confirmed,
+            }
         case KillRequested(by=by):
             return {"kill_by": by}
         case Purged():

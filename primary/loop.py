@@ -233,7 +233,11 @@ class Loop:
             if newest is None or newest.state is not State.QUEUED or not newest.kill_wanted:
                 return ()
             reason = f"killed by {newest.kill_by} while waiting"
-            return (Killed(job=job.id, attempt=newest.attempt, confirmed=True, reason=reason),)
+            return (
+                Killed(
+                    job=job.id, attempt=newest.attempt, confirmed=not newest.loose, reason=reason
+                ),
+            )
 
         # F1 if we die here: the restart finds neither ticket nor claim, and kills.
         self._published.pop(job.id, None)

@@ -103,7 +103,8 @@ def give_up(
     ``confirmed`` says that nothing of it runs any more.
     """
     if job.kill_wanted:
-        return Killed(job=job.id, attempt=job.attempt, confirmed=confirmed, reason=reason)
+        gone = confirmed and not job.loose
+        return Killed(job=job.id, attempt=job.attempt, confirmed=gone, reason=reason)
     begun = job.starts if starts is None else starts
     if begun >= attempts:
         return Failed(
@@ -113,7 +114,7 @@ def give_up(
             reason=f"{reason}; given up after {begun} started attempts",
             run=job.run,
         )
-    return Requeued(job=job.id, attempt=job.attempt, reason=reason)
+    return Requeued(job=job.id, attempt=job.attempt, reason=reason, confirmed=confirmed)
 
 
 def _accept_final(
@@ -176,7 +177,7 @@ def _killed(job: Job, run: RunReport | None, why: str, final: FinalReport | None
     return Killed(
         job=job.id,
         attempt=job.attempt,
-        confirmed=True,
+        confirmed=not job.loose,
         reason=f"killed by {job.kill_by}" + (f": {why}" if why else ""),
         run=_facts(run) if run else None,
         log=_digest(final.log) if final else None,

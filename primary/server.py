@@ -161,7 +161,9 @@ class Primary:
                 reason = f"killed by {by}: its model had ended already"
                 return (
                     asked,
-                    Killed(job=job, attempt=found.attempt, confirmed=True, reason=reason),
+                    Killed(
+                        job=job, attempt=found.attempt, confirmed=not found.loose, reason=reason
+                    ),
                 )
             return (asked,)
 

@@ -218,7 +218,7 @@ def test_f4_a_restart_or_a_long_gap_starts_all_leases_afresh(hand: Hand, w1: Wor
     hand.restart()
     hand.pass_time(LEASE - 20)
     assert hand.state(job) == "RUNNING"
-    hand.pass_time(40)
+    hand.pass_time(60)  # the first tick after the restart, 20 s later, began the lease
     assert hand.job(job).attempt == 2
 
 

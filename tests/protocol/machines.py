@@ -26,8 +26,6 @@ from spool.names import Claim
 from spool.reports import Beat, FileFact, FinalReport
 from tests.protocol.baton import Baton, Step
 
-ROUNDS = 2  # how long a run takes
-
 
 class ScriptedState(State):
     """A state directory whose lock is the explorer's business."""
@@ -49,7 +47,7 @@ class Run:
 
     directory: Path
     stage: Literal["running", "ended", "lost"] = "running"
-    left: int = ROUNDS
+    left: int = 0  # rounds until it ends by itself
     ended: Exit | None = None
 
 
@@ -60,6 +58,7 @@ class Machine:
     worker: str
     instance: str
     path: Path
+    rounds: int  # how long a run takes
     runs: dict[str, Run] = field(default_factory=dict)
     executions: dict[str, int] = field(default_factory=dict)
     wrongs: list[str] = field(default_factory=list)
@@ -79,7 +78,7 @@ class Machine:
             self.runs[key] = Run(directory, "ended", ended=Exit(ending="stopped", reason="early"))
             return False
         self.executions[key] = self.executions.get(key, 0) + 1
-        self.runs[key] = Run(directory)
+        self.runs[key] = Run(directory, left=self.rounds)
         (directory / "output").mkdir()
         (directory / "log").write_text(f"begun {key}\n")
         return True

@@ -24,6 +24,7 @@ class Scenario:
     pooled: bool = False  # results are copied by the pool, beside the tick
     ticks: int = 2  # before the exploration begins: two of them settle and publish
     liar: bool = False  # a third worker forges what it can, once the job runs elsewhere
+    rounds: int = 2  # how long a run takes
     focus: str = ""  # deviate only where this pattern is found in "<actor> <step> <choice>"
 
 
@@ -101,7 +102,8 @@ PAIR = Scenario(
 GHOSTS = Scenario(
     "a kill while a lost attempt runs on",
     {"freeze": 1, "kill": 1},
-    focus=r"^a rename models.* freeze$|kill",
+    rounds=25,
+    focus=r"^a\.run\S+ write \S*a/log.* freeze$|kill",
 )
 
 ALL = (

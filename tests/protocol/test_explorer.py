@@ -23,7 +23,6 @@ def test_every_schedule_keeps_the_promises(
         pytest.fail(str(explored.found[0]), pytrace=False)
 
 
-@pytest.mark.xfail(strict=True, reason="Killed does not yet say that an older attempt may run on")
 def test_a_confirmed_kill_is_true_of_older_attempts_too(stage: Stage) -> None:
     """A worker comes back after its attempt was given up, and the next one is killed elsewhere."""
     explored = explore(stage, scenarios.GHOSTS, 1000, ghosts=True)

@@ -49,7 +49,7 @@ class World:
         self.data = root / "data"
         self.data.mkdir(parents=True)
         self.machines = [
-            Machine(worker, instance, root / _state(_named(worker, instance)))
+            Machine(worker, instance, root / _state(_named(worker, instance)), scenario.rounds)
             for worker, instance in scenario.agents
         ]
         self.acknowledged: list[str] = []
