@@ -27,6 +27,7 @@ import psutil
 from engine.attempt import Attempt
 from engine.contract import Exit
 from engine.errors import EngineError
+from engine.pauses import Pauses
 from engine.runs import Engine
 from engine.state import State
 from spool import names
@@ -44,8 +45,6 @@ NEWS = 1.0  # seconds at least between beats that only carry progress
 NAMESAKE = 3 * BEAT  # seconds to watch another instance's beat before taking its name
 RESCAN = 2.0  # seconds: the truth, whatever the watch says
 RESERVE = 128 * 1024 * 1024  # bytes kept free: below it nothing is claimed
-QUICK_FAILURES = 3  # runs in a row that never started, until the worker pauses
-PAUSE = 300.0  # seconds until a paused worker tries one job again
 
 log = logging.getLogger("worker")
 
@@ -79,9 +78,8 @@ class Agent:
         self._beat_now = threading.Event()
         self._counter = 0
         self._error = ""
-        self._quick = 0
-        self._paused_until = 0.0
-        self._paused = ""
+        self._pauses = Pauses()
+        self._no_room = ""
 
     # --- called by attempts ----------------------------------------------------------
 
@@ -94,26 +92,23 @@ class Agent:
 
     def complain(self, text: str) -> None:
         """Keep the last error for the beat, so that the nodes page shows it."""
-        log.warning("%s", text)
-        self._error = text[:1000]
+        # A path may hold bytes that are no UTF-8, and a beat with them cannot be written.
+        text = text.encode(errors="replace").decode()[:1000]
+        if text != self._error:
+            log.warning("%s", text)
+        self._error = text
 
-    def trouble(self, text: str) -> None:
+    def trouble(self, model: str, text: str) -> None:
         """An attempt could not be carried on; counted like a run that never started."""
         self.complain(text)
-        self._count_failure(text)
+        self._pauses.failed(model, text, time.monotonic())
 
-    def note_ending(self, end: Exit) -> None:
-        """Count runs in a row that never started: such a worker would swallow the queue."""
-        if end.ending != "not-started":
-            self._quick = 0
-            return
-        self._count_failure(end.reason)
-
-    def _count_failure(self, reason: str) -> None:
-        self._quick += 1
-        if self._quick >= QUICK_FAILURES:
-            self._paused_until = time.monotonic() + PAUSE
-            self._paused = f"{self._quick} runs in a row could not be started: {reason}"
+    def note_ending(self, model: str, end: Exit) -> None:
+        """Count runs that never started: such a worker would swallow the queue."""
+        if end.ending == "not-started":
+            self._pauses.failed(model, end.reason, time.monotonic())
+        else:
+            self._pauses.started(model)
 
     # --- the loop ----------------------------------------------------------------------
 
@@ -154,7 +149,7 @@ class Agent:
                     self._attempts[key].stop("killed on request")
             self._claim_more()
             self._forget(gone)
-        except SpoolError as e:
+        except (SpoolError, EngineError, OSError) as e:
             self.complain(str(e))
             return False
         return True
@@ -186,22 +181,22 @@ class Agent:
         for key in gone:
             self._attempts[key].retire()
             if not self._attempts[key].is_alive():
-                shutil.rmtree(self.state.run_folder(key), ignore_errors=True)
+                self._clear(key)
                 with self._lock:
                     del self._attempts[key]
-        if not self._attempts:
-            self._forget_strays()
+        for key in set(self.engine.keys()) - self._attempts.keys():
+            self._clear(key)  # its claim was retired while no agent looked
 
-    def _forget_strays(self) -> None:
-        """Run directories whose claim was retired while no agent looked."""
-        for key in self.engine.keys():  # noqa: SIM118  (not a mapping)
-            if self.engine.stage(key) == "running":
-                try:
-                    self.engine.stop(key, "the primary gave the attempt up")
-                except EngineError as e:
-                    self.complain(f"{key}: {e} (tried again)")
-            else:
-                shutil.rmtree(self.state.run_folder(key), ignore_errors=True)
+    def _clear(self, key: str) -> None:
+        """A run that nobody waits for: ended if it goes on, then removed."""
+        if self.engine.stage(key) == "running":
+            try:
+                self.engine.stop(key, "the primary gave the attempt up")
+            except EngineError as e:
+                self.complain(f"{key}: {e} (tried again)")
+        else:
+            shutil.rmtree(self.state.run_folder(key), ignore_errors=True)
+            self.engine.forget(key)
 
     def _carry(self, attempt: Attempt) -> None:
         with self._lock:
@@ -209,12 +204,13 @@ class Agent:
         attempt.start()
 
     def _claim_more(self) -> None:
+        known = self._models  # the beats' thread may put others in their place meanwhile
         models = self._models_with_room()
-        if not models or self._must_pause():
+        if not models or self._disk_is_full():
             return
         for ticket, name in self.claims.tickets(models):
-            if name in models and ticket.key not in self._attempts:
-                self._claim(ticket, self._models[name])
+            if name in models and name in known and ticket.key not in self._attempts:
+                self._claim(ticket, known[name])
                 models = self._models_with_room()
                 if not models:
                     return
@@ -233,26 +229,31 @@ class Agent:
         running = [a for a in self._attempts.values() if a.running]
         if len(running) >= self._slots or self.stopping.is_set():
             return set()
-        busy = Counter(a.model.name for a in running if a.model)
-        return {name for name, model in self._models.items() if busy[name] < model.parallel}
+        busy = Counter(a.model_name() for a in running)
+        now = time.monotonic()
+        return {
+            name
+            for name, model in self._models.items()
+            if busy[name] < model.parallel and not self._pauses.paused(name, now)
+        }
 
-    def _must_pause(self) -> bool:
-        if self._paused and time.monotonic() >= self._paused_until and self._quick:
-            self._paused, self._quick = "", QUICK_FAILURES - 1  # one try
-        if self._quick >= QUICK_FAILURES:
-            return True
-        if self.state.free() < RESERVE:
-            self._paused = f"less than {RESERVE // 1024**2} MiB free at {self.state.path}"
-            return True
-        self._paused = ""
-        return False
+    def _disk_is_full(self) -> bool:
+        full = self.state.free() < RESERVE
+        self._no_room = (
+            f"less than {RESERVE // 1024**2} MiB free at {self.state.path}" if full else ""
+        )
+        return full
 
     # --- beats -------------------------------------------------------------------------
 
     def _beat_on(self) -> None:
         while True:
-            self._reload()
-            self._beat()
+            try:
+                self._reload()
+                self._beat()
+            except Exception as e:  # without beats every claim here would be given up
+                log.exception("no beat")
+                self.complain(f"no beat: {e}")
             if self.stopping.is_set():
                 return
             if self._beat_now.wait(self._pause_between_beats()):
@@ -303,7 +304,7 @@ class Agent:
             progress={a.key: a.progress for a in attempts.values() if a.progress is not None},
             free_disk=self.state.free(),
             free_memory=psutil.virtual_memory().available,
-            paused=self._paused,
+            paused=self._no_room or self._pauses.why(time.monotonic()),
             error=self._error,
             stopped=self.stopping.is_set(),
         )
@@ -319,19 +320,25 @@ class Agent:
         if {n: m.version for n, m in models.items()} != {
             n: m.version for n, m in self._models.items()
         }:
-            self._quick = 0  # somebody has been at the models: worth a try
+            self._pauses.models_changed()
         self._models = models
 
 
 def _namesake(claims: Claims) -> str | None:
     """The host of another living agent of this name. Watches its beat for a while."""
-    first = claims.last_beat()
+    try:
+        first = claims.last_beat()
+    except Unbelievable:
+        return None  # torn by a power cut, or of another version: ours replaces it
     if first is None or first.stopped or first.instance == claims.instance:
         return None
     until = time.monotonic() + NAMESAKE
     while time.monotonic() < until:
         time.sleep(0.2)
-        beat = claims.last_beat()
+        try:
+            beat = claims.last_beat()
+        except Unbelievable:
+            continue
         if beat is not None and beat.instance != claims.instance and beat != first:
             return beat.host
     return None
@@ -375,15 +382,32 @@ def _agent(
 ) -> str:
     agent = Agent(claims, engine, home, models.resolve(), slots)
     watch = Watch(root, _wakes(claims.worker), agent.wake)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop())
+    _stop_on_signals(agent)
     watch.start()
     try:
-        print(f"worker {claims.worker} is ready: {slots} slots, models in {models}", flush=True)
+        print(
+            f"worker {claims.worker} is ready: {slots} slot{'s' * (slots > 1)}, models in {models}",
+            flush=True,
+        )
         agent.run()
     finally:
         watch.stop()
     return agent.refused
+
+
+def _stop_on_signals(agent: Agent) -> None:
+    """Not from the handler: it interrupts this thread, which may hold the very lock of an Event."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+    def wait() -> None:
+        os.read(reading, 1)
+        agent.stop()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
 
 
 def _wakes(worker: str) -> Callable[[str], bool]:

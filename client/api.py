@@ -16,8 +16,9 @@ import http.client
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 from client import connection
@@ -40,9 +41,12 @@ KEY_VARIABLE = "MODELRUNNER_KEY"
 FINAL = frozenset({"COMPLETE", "FAILED", "KILLED"})
 
 POLL = 0.3  # seconds between looks at a log that is followed
+PATIENCE = 600.0  # seconds that a server may be away while a job is waited for
+AWAY = 1.0  # seconds between looks whether it is there again
 LONG_POLL = 20  # seconds that the server may hold a question for news
 
 FileName = Literal["input.zip", "job_log.txt", "output.zip"]
+T = TypeVar("T")
 OnLog = Callable[[bytes], None]
 
 
@@ -148,33 +152,35 @@ class Client:
         return LogPart(data, offset + len(data), final, attempt)
 
     def follow(self, id: str) -> Iterator[bytes]:
-        """The log as it grows, until the job has ended."""
+        """The log as it grows, until the job has ended. A restart of the server is waited out."""
         offset, attempt = 0, 1
+        part = self.log(id, offset)
         while True:
-            part = self.log(id, offset)
             if part.attempt != attempt:  # lost with its worker, and begun again
-                offset, attempt = 0, part.attempt
-                continue
+                attempt, part = part.attempt, self._patiently(lambda: self.log(id, 0))
+                offset = 0
             offset = part.end
             if part.data:
                 yield part.data
             if part.final:
                 return
             time.sleep(POLL)
+            part = self._patiently(partial(self.log, id, offset))
 
     def wait(self, id: str, timeout: float | None = None, *, on_log: OnLog | None = None) -> Json:
         """The job when it has ended; ``on_log`` gets its log meanwhile.
 
-        ``timeout`` is in seconds. Raises TimedOut.
+        ``timeout`` is in seconds. Raises TimedOut. A restart of the server is waited out.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         offset, attempt, seq = 0, 1, 0
+        job = self.job(id)
         while True:
-            job = self.job(id)
             if on_log is not None:
-                part = self.log(id, offset)
+                part = self._patiently(partial(self.log, id, offset), deadline)
                 if part.attempt != attempt:
-                    attempt, part = part.attempt, self.log(id, 0)
+                    attempt = part.attempt
+                    part = self._patiently(lambda: self.log(id, 0), deadline)
                 offset = part.end
                 if part.data:
                     on_log(part.data)
@@ -184,9 +190,25 @@ class Client:
             if left <= 0:
                 raise TimedOut(f"job {id} is {job['status']} and has not ended in {timeout:g} s")
             began = time.monotonic()
-            seq = self._news(seq, min(left, POLL if on_log else LONG_POLL))
+            wait = min(left, POLL if on_log else LONG_POLL)
+            seq = self._patiently(partial(self._news, seq, wait), deadline)
             # Where the server has too many long polls it answers at once.
             time.sleep(max(0.0, min(left, 0.05 - (time.monotonic() - began))))
+            job = self._patiently(lambda: self.job(id), deadline)
+
+    def _patiently(self, ask: Callable[[], T], deadline: float | None = None) -> T:
+        """What ``ask`` returns, once the server is there again: jobs outlive its restarts."""
+        until = time.monotonic() + PATIENCE
+        if deadline is not None:
+            until = min(until, deadline)
+        while True:
+            try:
+                return ask()
+            except ClientError as e:
+                away = isinstance(e, Unreachable) or e.status == http.HTTPStatus.SERVICE_UNAVAILABLE
+                if not away or time.monotonic() >= until:
+                    raise
+            time.sleep(AWAY)
 
     def _news(self, seq: int, wait: float) -> int:
         newest: int = self._http.get(f"/events?after={seq}&wait={wait:.3f}&limit=0")["seq"]

@@ -13,8 +13,10 @@ attempt *is* at any moment follows from files alone:
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import shutil
 import signal
 import threading
 import time
@@ -71,10 +73,10 @@ class Owner(Protocol):
     def complain(self, text: str) -> None:
         """Show this error on the nodes page."""
 
-    def trouble(self, text: str) -> None:
+    def trouble(self, model: str, text: str) -> None:
         """The attempt could not be carried on, and will be tried again."""
 
-    def note_ending(self, end: Exit) -> None:
+    def note_ending(self, model: str, end: Exit) -> None:
         """A run has ended."""
 
 
@@ -111,10 +113,12 @@ class Attempt(threading.Thread):
     def run(self) -> None:
         try:
             self._carry()
-        except (EngineError, SpoolError, OSError) as e:
+        except Exception as e:
             # It keeps its slot, and is carried on after a pause.
             self.retry_at = time.monotonic() + RETRY[1]
-            self._agent.trouble(f"{self.key}: {e}")
+            if not isinstance(e, EngineError | SpoolError | OSError):
+                log.exception("%s", self.key)
+            self._agent.trouble(self.model_name(), f"{self.key}: {e}")
         finally:
             self._agent.wake()
 
@@ -129,6 +133,13 @@ class Attempt(threading.Thread):
         except EngineError as e:
             self._agent.complain(f"{self.key}: {e} (tried again)")
         self._engine.wake(self.key)
+
+    def model_name(self) -> str:
+        """Whose room it takes; from its order where an earlier agent claimed it."""
+        if self.model is not None:
+            return self.model.name
+        order = self._order()
+        return order.model if order is not None else ""
 
     def retire(self) -> None:
         """The claim is gone: nothing of the attempt is wanted any more."""
@@ -148,7 +159,7 @@ class Attempt(threading.Thread):
 
     def _run_to_end(self) -> FinalReport | None:
         """Fetch, run, follow, pack. None if the agent stops or the claim is gone."""
-        if not (self._dir / "order.json").exists():
+        if self._order() is None and self._engine.stage(self.key) in (None, "ready"):
             if self.model is None:
                 return self._given_back("its worker was restarted before the run began")
             self._say(StartedReport(**self._facts()))
@@ -168,7 +179,7 @@ class Attempt(threading.Thread):
         end = self._engine.exit(self.key)
         if end is None:
             return self._given_back("its run was lost", RunReport())
-        self._agent.note_ending(end)
+        self._agent.note_ending(self.model_name(), end)
         return self._pack(end)
 
     def _prepare(self, model: Model) -> FinalReport | None:
@@ -200,15 +211,25 @@ class Attempt(threading.Thread):
         """The final report, written down before anything is sent."""
         log_file = self._dir / "log"
         log_file.touch()
-        output: FileFact | None = None
-        remarks: list[str] = []
-        if (self._dir / "output").is_dir():
-            remarks = pack(self._dir / "output", self._dir / "output.zip")
-            output = _digest(self._dir / "output.zip")
-        if remarks:
-            with log_file.open("a") as file:
-                file.writelines(f"[model runner] {remark}\n" for remark in remarks)
         kind, failure, reason = describe(end, last_line(log_file))
+        output: FileFact | None = None
+        try:
+            if (self._dir / "output").is_dir():
+                remarks = pack(self._dir / "output", self._dir / "output.zip")
+                output = _digest(self._dir / "output.zip")
+                _remark(log_file, remarks)
+        except OSError as e:
+            if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # Kept, it would fill the disk for ever, and nobody would hear of the end.
+            shutil.rmtree(self._dir / "output", ignore_errors=True)
+            (self._dir / "output.zip").unlink(missing_ok=True)
+            kind, failure = "failed", "limit"
+            reason = "its output does not fit on the worker's disk, and was given up"
+        if kind == "ok" and output is None:
+            # The primary believes no good end without an output, so it would never end.
+            kind, failure = "failed", "model"
+            reason = "the model removed its output directory, and the results with it"
         final = FinalReport(
             **self._facts(),
             end=kind,
@@ -307,6 +328,13 @@ class Attempt(threading.Thread):
             "run_dir": str(self._dir),
         }
 
+    def _order(self) -> Order | None:
+        """None if there is none, or a power cut tore it: then nothing was begun."""
+        try:
+            return msgspec.json.decode((self._dir / "order.json").read_bytes(), type=Order)
+        except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+            return None
+
     def _read_final(self) -> FinalReport | None:
         try:
             return msgspec.json.decode((self._dir / "final.json").read_bytes(), type=FinalReport)
@@ -353,6 +381,13 @@ def _write(path: Path, data: bytes) -> None:
     half = path.with_name(path.name + ".half")
     half.write_bytes(data)
     half.rename(path)
+
+
+def _remark(log_file: Path, remarks: list[str]) -> None:
+    """What was left out of the output, where the modeller looks first."""
+    if remarks:
+        with log_file.open("a") as file:
+            file.writelines(f"[model runner] {remark}\n" for remark in remarks)
 
 
 def _run_report(end: Exit) -> RunReport:

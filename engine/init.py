@@ -18,11 +18,13 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -85,7 +87,7 @@ class _Init:
             except OSError as e:
                 print(f"init: no /proc of its own, the host's stays: {e}", file=sys.stderr)
         self._unpack = unpack
-        self._mounts = sandbox.mounts()
+        self._bearing = sandbox.bearing()
         self._group_events = limits.group_events()
         self._poll = select.poll()
         for fd in (control.fileno(), self._wake):
@@ -111,6 +113,14 @@ class _Init:
         self._unpacker = Unpacker(self._unpack)
         self._poll.register(self._unpacker.fileno(), select.POLLIN)
 
+    def _replace_unpacker(self) -> None:
+        """The one that we had is dead."""
+        self._unpack_status = None
+        with contextlib.suppress(KeyError, ValueError):  # unless its end was heard
+            self._poll.unregister(self._unpacker)
+            self._unpacker.close()
+        self._hire_unpacker()
+
     def serve(self) -> None:
         """Serve one run after the other. Raises RunnerGone."""
         rehearse_run(self._me, self._group_events)
@@ -118,12 +128,11 @@ class _Init:
             while self._run is None:
                 self._turn()
             if self._unpack_status is not None:  # it died waiting, of somebody else's hand
-                self._unpack_status = None
-                self._hire_unpacker()
+                self._replace_unpacker()
             exit_ = self._whole_run(self._run)
             self._turn(0.0)  # a run whose runner is gone is lost, whatever its end was
             self._run.write_exit(exit_)
-            again = left > 0 and self._may_serve_again()
+            again = left > 0 and self._may_serve_again(exit_)
             with contextlib.suppress(ConnectionError):
                 self._control.send(ENDED if again else ENDED_LAST)
             if not again:
@@ -132,11 +141,15 @@ class _Init:
             self._turn(time.monotonic() + NEXT_UNPACKER)
             self._hire_unpacker()
 
-    def _may_serve_again(self) -> bool:
-        """Nothing of the run is left: no process (``_whole_run`` saw to that), no mount, no wish
-        that was about us rather than the run."""
+    def _may_serve_again(self, exit_: Exit) -> bool:
+        """Nothing of the run is left: no process (``_whole_run`` saw to that), no mount, no limit,
+        no wish that was about us rather than the run. One that could not start a run is not
+        tried again: it may be the reason."""
         ours = self._wish is None or self._wish.ending == "stopped"
-        return ours and sandbox.mounts() == self._mounts
+        if not ours or exit_.ending == "not-started":
+            return False
+        os.chdir("/")  # no model's folder is held while we wait
+        return sandbox.bearing() == self._bearing
 
     def kill_all(self) -> None:
         """KILL until nothing is left; for when nobody is there to be told."""
@@ -159,7 +172,7 @@ class _Init:
             run.tmp.mkdir()
             # Its disk space is taken before the start, so that a model never runs untold.
             run.prepare_running(self._me)
-            if (kept := self._await_input()) is not None:
+            if (kept := self._await_input(run, order.required)) is not None:
                 return self._unstarted(kept)
             self._began = time.monotonic()
             self._main = command.start(order, run, self._home)
@@ -178,13 +191,23 @@ class _Init:
         self._see_unpacker_off()
         return Exit(ending=why.ending, reason=why.reason, containment=self._box.containment)
 
-    def _await_input(self) -> Wish | None:
+    def _await_input(self, run: RunDir, required: Sequence[str]) -> Wish | None:
         """Wait until the input lies unpacked; what keeps the model from starting, or None."""
+        again = False
         while self._answer is None:
             if self._wish is not None:
                 break
             if self._unpack_status is not None:
-                return by_death(self._unpack_status)
+                self._turn(0.0)
+                if self._answer is not None:
+                    break  # its last word lay there still
+                if again or os.waitstatus_to_exitcode(self._unpack_status) == -signal.SIGXCPU:
+                    return by_death(self._unpack_status)
+                # Ended from outside, perhaps while it still waited: once more.
+                again = True
+                shutil.rmtree(run.input, ignore_errors=True)
+                self._replace_unpacker()
+                self._unpacker.order(run, required)
             self._turn()
         self._turn(0.0)  # the last look before the start
         if self._wish is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from engine.errors import EngineError
 
 START_SECONDS = 30.0  # until a runner that cannot be reached is given up
 _OTHER_LIVES = 3  # the runner's exit code, engine.runner.OTHER_LIVES
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 _RETRY = 0.05  # seconds
 
 
@@ -86,6 +88,8 @@ def _start(state: Path, containment: Containment | None) -> bool:
         done = subprocess.run(
             command,
             cwd=Path(engine.__file__).resolve().parent.parent,
+            # Models can read it, as that of the process that started them.
+            env={name: os.environ[name] for name in _INHERITED if name in os.environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -110,7 +110,10 @@ class Engine:
         run = RunDir(self._runs / key)
         try:
             return run.read_exit()
-        except (OSError, msgspec.MsgspecError) as e:
+        except msgspec.MsgspecError as e:
+            # A power cut tore it: it will never say more. The run died with the machine.
+            return Exit(ending="lost", reason=f"its exit.json is damaged: {e}")
+        except OSError as e:
             raise EngineError(f"run {key}: exit.json cannot be read: {e}") from e
 
     def keys(self) -> list[str]:
@@ -145,6 +148,13 @@ class Engine:
         with self._news:
             self._woken.add(key)
             self._news.notify_all()
+
+    def forget(self, key: str) -> None:
+        """The run is nobody's any more: keep nothing of it in memory."""
+        with self._news:
+            self._woken.discard(key)
+            self._answers.pop(key, None)
+            self._lost_since.pop(key, None)
 
     def close(self, *, stop_runner_if_idle: bool) -> None:
         """Say goodbye. Runs go on; an idle runner leaves at once if ``stop_runner_if_idle``."""

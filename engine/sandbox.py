@@ -128,9 +128,17 @@ def _check(result: int, call: str) -> None:
         raise OSError(number, f"{call}: {os.strerror(number)}")
 
 
-def mounts() -> bytes:
-    """The mounts that this process sees; to tell whether a model, as root, has changed them."""
-    return Path("/proc/self/mountinfo").read_bytes()
+def bearing() -> tuple[object, ...]:
+    """What this process sees and hands on to each run, and what a model may have changed of it:
+    a mount (as root), or its init's priority, processors, limits (the same account may)."""
+    return (
+        Path("/proc/self/mountinfo").read_bytes(),
+        Path("/proc/self/limits").read_bytes(),
+        Path("/proc/self/oom_score_adj").read_bytes(),
+        os.getpriority(os.PRIO_PROCESS, 0),
+        os.sched_getscheduler(0),
+        os.sched_getaffinity(0),
+    )
 
 
 # --- emptying it -------------------------------------------------------------------

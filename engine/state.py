@@ -9,11 +9,13 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
 from pathlib import Path
 
 from engine.errors import EngineError
 
 LOCK = "agent.lock"
+LOCK_TRIES = 10  # 50 ms apart
 
 
 class State:
@@ -30,14 +32,18 @@ class State:
                 f"cannot write to the state directory {path}: {e.strerror}; "
                 "choose another one with --state"
             ) from e
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if path.stat().st_uid != os.geteuid():
+            os.close(self._lock)
+            raise EngineError(
+                f"the state directory {path} belongs to user {path.stat().st_uid}, and this is "
+                f"user {os.geteuid()}; start the worker as its owner, or choose another --state"
+            )
+        if not _taken(self._lock):
             os.close(self._lock)
             raise EngineError(
                 f"another worker (process {holder(path) or '?'}) uses the state directory {path}; "
                 "give each worker its own name or --state"
-            ) from None
+            )
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
         self.instance = self._instance()
@@ -69,6 +75,18 @@ class State:
             half.write_text(instance + "\n")
             half.rename(file)
         return instance
+
+
+def _taken(lock: int) -> bool:
+    """Whether the lock is ours now; asked more than once, for ``holder`` looks through it."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
 
 
 def holder(path: Path) -> int | None:

@@ -72,6 +72,7 @@ def by_death(status: int) -> Wish:
 
 def _child(sock: socket.socket, unpack: Unpack) -> NoReturn:
     try:
+        signal.set_wakeup_fd(-1)  # its number may be an unpacked file's soon
         keep_open(sock.fileno())
         call_me("mr-unpack")
         die_with_parent()

@@ -196,6 +196,13 @@ class Board:
             (model, limit),
         )
 
+    def dropped_open(self) -> list[Job]:
+        """The jobs that came through a drop folder and have not ended, newest first."""
+        return self._jobs(
+            "SELECT job FROM jobs INDEXED BY dropped WHERE dropped AND open IS NOT NULL "
+            "ORDER BY seq DESC"
+        )
+
     def final_before(self, time: str, limit: int) -> list[Job]:
         """The jobs that ended before ``time`` (as records write it) and are not purged.
 

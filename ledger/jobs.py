@@ -199,7 +199,8 @@ def _fields(job: Job, record: Record) -> dict[str, object]:
         case Processed(run=run):
             return {"run": run}
         case Completed() as e:
-            return {"run": e.run, "log": e.log, "output": e.output}
+            # Why an earlier attempt was given up is history now.
+            return {"run": e.run, "log": e.log, "output": e.output, "reason": None}
         case Failed() as e:
             return {
                 "failure": e.failure,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from ledger.errors import LedgerStopped
 from ledger.events import Submitted
 from ledger.jobs import Job, State
 from ledger.log import Ledger
@@ -27,6 +28,7 @@ from spool.errors import Gone, SpoolError
 from spool.manifest import Model
 
 CHUNK = 1024 * 1024  # bytes
+NEWS = 1000  # records read at once, to see which jobs have changed
 REMEMBERED = 1000  # ended drops whose answers are looked at when the primary starts
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,8 @@ class Dropbox:
         self._wake = wake
         self._folders: dict[str, DropFolder] = {}
         self._open: dict[str, str] = {}  # by job: its ``updated`` when it was answered last
+        self._due: set[str] = set()  # jobs to answer: new ones, changed ones, and those that failed
+        self._seen = ledger.board.head()[0]  # the last record whose job was looked at
         self._aside: dict[str, str] = {}  # by job: the zip that leaves with the first answer
 
     def recover(self) -> None:
@@ -67,12 +71,15 @@ class Dropbox:
                     # Perhaps it was never answered, even if it has ended meanwhile.
                     self._aside[id] = name
                     self._open[id] = ""
-        for job in self._ledger.board.dropped(limit=REMEMBERED):
+                    self._due.add(id)
+        board = self._ledger.board
+        for job in (*board.dropped_open(), *board.dropped(limit=REMEMBERED)):
             # One that has ended is answered again only where its answer lies and is
             # old: whoever took the answers away is not sent them again.
             answered = self._folder(job.model).answered(job.drop or "")
             if not job.final or (answered is not None and answered != _answer(job)):
                 self._open[job.id] = ""
+                self._due.add(job.id)
 
     def tend(self, now: float) -> None:
         """Look into every folder, and bring the answers up to date."""
@@ -81,8 +88,13 @@ class Dropbox:
                 self._look(self._folder(model), model, now)
             except (SpoolError, OSError) as e:
                 log.warning("the drop folder of model %s: %s (tried again)", model, e)
-        for id in list(self._open):
-            self._follow(id)
+        # The ledger says which jobs have changed: what waits costs nothing.
+        while records := self._ledger.iterate(self._seen, NEWS):
+            self._seen = records[-1].seq
+            self._due.update(r.event.job for r in records if r.event.job in self._open)
+        for id in list(self._due):
+            if self._follow(id):
+                self._due.discard(id)
 
     # --- inside --------------------------------------------------------------------
 
@@ -130,10 +142,14 @@ class Dropbox:
                 folder.reject(name, why, job)
         except Gone:
             log.warning("%s: the dropped zip left before it was copied", name)
+        except LedgerStopped:
+            raise  # the process ends; D1 or D2, at the restart
         except (PrimaryError, SpoolError, OSError) as e:
             log.warning("%s: dropped zip waits: %s", name, e)
             self._put_back(folder, name, job)
-        # After LedgerStopped nobody knows whether the ledger has it: D1 or D2, at the restart.
+        except Exception:
+            log.exception("%s: dropped zip waits", name)
+            self._put_back(folder, name, job)
         self._wake()
 
     def _copy_in(self, folder: DropFolder, model: str, name: str, job: str) -> None:
@@ -160,6 +176,7 @@ class Dropbox:
             # D2 if we die here: the restart answers, and removes what was set aside.
             self._aside[job] = name
             self._open[job] = ""
+            self._due.add(job)
         finally:
             upload.discard()
 
@@ -171,21 +188,25 @@ class Dropbox:
         except OSError as e:
             log.warning("%s: not put back before the restart: %s", name, e)
 
-    def _follow(self, id: str) -> None:
-        """Bring one job's answers up to date; once it is answered, let go of its zip."""
+    def _follow(self, id: str) -> bool:
+        """Bring one job's answers up to date; once it is answered, let go of its zip.
+
+        False if that did not work, and has to be done again.
+        """
         job = self._ledger.board.job(id)
         if job is None or job.drop is None:
             del self._open[id]
-            return
+            return True
         if self._open[id] != job.updated:
             folder = self._folder(job.model)
             files: list[tuple[Path, str]] = []
             if job.final:
+                # Only what the ledger knows: an attempt that was given up may have left files.
                 home = self._files.folder(id)
-                files = [
-                    (home / "output.zip", ".output.zip"),
-                    (home / "job_log.txt", ".log.txt"),
-                ]
+                if job.output is not None:
+                    files.append((home / "output.zip", ".output.zip"))
+                if job.log is not None:
+                    files.append((home / "job_log.txt", ".log.txt"))
             try:
                 folder.answer(job.drop, _answer(job), files)
                 folder.keep(job.drop)
@@ -193,10 +214,11 @@ class Dropbox:
                     folder.done(id, self._aside.pop(id))
             except OSError as e:
                 log.warning("job %s: its answer in the drop folder: %s (tried again)", id, e)
-                return
+                return False
             self._open[id] = job.updated
         if job.final:
             del self._open[id]
+        return True
 
 
 def _answer(job: Job) -> bytes:

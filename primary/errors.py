@@ -15,9 +15,12 @@ class UnknownJob(PrimaryError):
 
 
 class UnknownModel(PrimaryError):
-    """No model has this name."""
+    """No model has this name, or it cannot be used: ``why``."""
 
-    def __init__(self, model: str, known: list[str]) -> None:
+    def __init__(self, model: str, known: list[str], why: str | None = None) -> None:
+        if why is not None:
+            super().__init__(f"the model {model!r} cannot be used now: {why}")
+            return
         have = ", ".join(sorted(known)) or "none yet"
         super().__init__(f"there is no model {model!r}; this server has: {have}")
 

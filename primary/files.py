@@ -162,6 +162,8 @@ class Files:
             if late is not None:
                 folder = folder / "late" / str(late)
                 folder.mkdir(parents=True, exist_ok=True)
+                sync_folder(folder.parent)
+                sync_folder(folder.parent.parent)
             for source, name in sources:
                 source.chmod(MODE)
                 sync_file(source)

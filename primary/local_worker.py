@@ -6,6 +6,8 @@ living one is found by the lock of its state directory, and left be.
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import logging
 import os
 import signal
@@ -21,6 +23,8 @@ from engine.state import holder
 from primary.errors import PrimaryError
 
 NAME = "local"
+KEY_VARIABLE = "MODELRUNNER_ADMIN_KEY"  # no business of a worker, nor of what it runs
+MARK = "agent.started"  # in the state directory: the version and the arguments
 RESTART = (1.0, 60.0)  # seconds: first and longest pause before it is started again
 STEADY = 60.0  # seconds of life after which the next pause is the first one again
 END = 15.0  # seconds to end on request
@@ -44,6 +48,8 @@ class LocalWorker:
             f"--slots={slots}",
             f"--state={self._state}",
         ]
+        # What the living agent was started with: an upgrade, another --slots.
+        self._mark = json.dumps([importlib.metadata.version("modelrunner"), *self._argv])
         self._stopping = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep, name="local worker", daemon=True)
@@ -84,9 +90,14 @@ class LocalWorker:
         pause = RESTART[0]
         while not self._stopping.is_set():
             born = time.monotonic()
-            if holder(self._state) is not None:
+            living = holder(self._state)
+            if living is not None and self._is_as_ours():
                 log.info("a local worker lives already; it is left be")
                 self._watch_stranger()
+            elif living is not None:
+                log.warning("the living local worker was started differently; it is replaced")
+                _ask_to_end(living)  # its runner keeps what runs
+                continue
             else:
                 try:
                     self._watch_child()
@@ -98,11 +109,23 @@ class LocalWorker:
                 return
             pause = min(2 * pause, RESTART[1])
 
+    def _is_as_ours(self) -> bool:
+        try:
+            return (self._state / MARK).read_text() == self._mark
+        except OSError:
+            return False
+
     def _watch_child(self) -> None:
+        (self._state / MARK).write_text(self._mark)
         with self._log.open("ab") as out:
             # A session of its own: Ctrl-C at the primary's terminal is not for it.
             self._child = subprocess.Popen(
-                self._argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                self._argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                env={k: v for k, v in os.environ.items() if k != KEY_VARIABLE},
             )
         while not self._stopping.wait(0.5):
             code = self._child.poll()

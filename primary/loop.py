@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ledger.errors import LedgerFull
+from ledger.errors import LedgerError, LedgerStopped
 from ledger.events import AnyEvent, Failed, Killed
 from ledger.jobs import Job, State
 from ledger.log import Ledger
@@ -114,7 +114,9 @@ class Loop:
                     self._missed.pop(id, None)
             else:
                 by_job.setdefault(id, Seen())
-        self.strange = []
+        self.strange = [
+            f"worker {name} cannot be looked at: {why}" for name, why in seen.unseen.items()
+        ]
         held = _held(seen)
         for id in (*by_job, *(wanted.keys() - by_job.keys())):
             job = board.job(id)
@@ -125,6 +127,15 @@ class Loop:
             if not any(isinstance(action, Missing) for action in actions):
                 self._missed.pop(id, None)  # two scans *in a row* must miss it
             for action in actions:
+                if seen.unseen and isinstance(action, Missing) and id in self._published:
+                    continue  # it may lie where we could not look: nothing is missing
+                if (
+                    seen.unseen
+                    and isinstance(action, Missing)
+                    and job
+                    and job.worker in seen.unseen
+                ):
+                    continue
                 self._try(id, partial(self._act, action, job, held))
             if job is not None and not job.final:
                 self._try(id, partial(self._lease, job, files, now))
@@ -135,7 +146,9 @@ class Loop:
         """What goes wrong with one job holds up no other, nor the retiring that makes room."""
         try:
             step()
-        except (SpoolError, LedgerFull, OSError) as e:
+        except LedgerStopped:
+            raise
+        except (SpoolError, LedgerError, OSError) as e:
             log.warning("job %s: %s (tried again)", id, e)
 
     # --- acting --------------------------------------------------------------------

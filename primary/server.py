@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
 import socket
 import threading
 import time
@@ -23,7 +24,7 @@ from ledger.events import AnyEvent, Killed, KillRequested, Record
 from ledger.jobs import Job, State
 from ledger.log import Ledger
 from primary.dropbox import Dropbox
-from primary.errors import NoRoom, NoSuchFile, TooLate, UnknownJob
+from primary.errors import DataFolderError, NoRoom, NoSuchFile, TooLate, UnknownJob
 from primary.files import RESERVE, FileName, Files, JobFile, Upload
 from primary.intake import Intake
 from primary.loop import SETTLED, Loop
@@ -58,6 +59,8 @@ class Primary:
         self._files = Files(data)
         self._dispatch = Dispatch(data / "spool")
         self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="copy")
+        # Of their own: a server that says nothing must hold up no result and no drop.
+        self._fetchers = ThreadPoolExecutor(POOL, thread_name_prefix="fetch")
         self._bell = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -65,7 +68,13 @@ class Primary:
         self._nodes = Nodes(time.monotonic())
         wake = self._bell.set
         self._submissions = Submissions(
-            ledger, self._files, self._pool, shelf.models, wake, allow_urls
+            ledger,
+            self._files,
+            self._fetchers,
+            shelf.models,
+            lambda: shelf.errors,
+            wake,
+            allow_urls,
         )
         self._intake = Intake(ledger, self._dispatch, self._files, self._pool, self._attempts, wake)
         self._loop = Loop(
@@ -95,6 +104,7 @@ class Primary:
 
         Raises DataFolderError, LedgerLocked, LedgerDamaged, BadModel or Refused.
         """
+        _refuse_strange_owner(data)
         Files(data)  # says first, and clearly, if the directory cannot be written
         ledger = Ledger.open(data / "ledger", data / "board.sqlite", progress=rebuilding)
         try:
@@ -124,6 +134,7 @@ class Primary:
             self._thread.join()
             self._watch.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._fetchers.shutdown(wait=True, cancel_futures=True)
         self._ledger.close()
 
     # --- writes --------------------------------------------------------------------
@@ -256,7 +267,13 @@ class Primary:
             known = {"input.zip": job.input, "job_log.txt": job.log, "output.zip": job.output}
             if known[name] is None:
                 raise NoSuchFile(_why_not(job, name))
-            return self._files.open(job.id, name)
+            try:
+                return self._files.open(job.id, name)
+            except NoSuchFile:
+                raise NoSuchFile(
+                    f"the {name} of job {job.id} is missing from the primary's disk, "
+                    "though the ledger has it; ask the server's keeper"
+                ) from None
         if name != "job_log.txt" or job.worker is None:
             raise NoSuchFile(_why_not(job, name))
         folder = places.log_folder(self._dispatch.root, job.worker)
@@ -278,6 +295,10 @@ class Primary:
                 found.append(f"worker {node.name} is {node.liveness}: {node.error or 'silent'}")
             if node.paused:
                 found.append(f"worker {node.name} claims nothing: {node.paused}")
+        alive = [node for node in self.nodes()[1:] if node.liveness in ("alive", "unreachable")]
+        for model in self._ledger.board.queued_models():
+            if not any(model in node.models for node in alive):
+                found.append(f"model {model}: jobs wait, and no living worker has this model")
         if self._ledger.torn:
             found.append(f"ledger: {self._ledger.torn}")
         if count := self._files.bad_count():
@@ -324,6 +345,19 @@ class Primary:
         except Exception as e:
             self._broken = f"the last tick failed: {type(e).__name__}: {e}"
             log.exception("the tick failed; it is tried again")
+
+
+def _refuse_strange_owner(data: Path) -> None:
+    """One start as root would leave files that the owner can never change again."""
+    try:
+        owner = data.stat().st_uid
+    except OSError:
+        return  # it is made, or refused with the reason, in a moment
+    if owner != os.geteuid():
+        raise DataFolderError(
+            f"the data directory {data} belongs to user {owner}, and this is user {os.geteuid()}; "
+            "start the primary as its owner"
+        )
 
 
 def _wakes(path: str) -> bool:

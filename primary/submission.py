@@ -58,6 +58,7 @@ class Submissions:
         files: Files,
         pool: Executor,
         models: Callable[[], Mapping[str, Model]],
+        broken: Callable[[], Mapping[str, str]],
         wake: Callable[[], None],
         allow_urls: Collection[str],
     ) -> None:
@@ -65,6 +66,7 @@ class Submissions:
         self._files = files
         self._pool = pool
         self._models = models
+        self._broken = broken
         self._wake = wake
         self._allow_urls = frozenset(allow_urls)
         self._fetching: set[str] = set()
@@ -81,7 +83,7 @@ class Submissions:
         """Raises UnknownModel."""
         models = self._models()
         if name not in models:
-            raise UnknownModel(name, list(models))
+            raise UnknownModel(name, list(models), self._broken().get(name))
         return models[name]
 
     def check(self, model: Model, upload: Upload) -> None:
@@ -150,14 +152,16 @@ class Submissions:
         """Fetch what is CREATED, also after a restart (F0); kill what is not wanted."""
         now = time.monotonic()
         for job in self._ledger.board.created():
-            if job.id in self._fetching:
+            try:
+                if job.kill_wanted:
+                    self._end(job.id, _killed)  # nothing runs; a fetch under way is thrown away
+                elif job.url is None:
+                    self._complete(job)
+            except LedgerFull as e:
+                log.warning("job %s waits: %s", job.id, e)
+            if job.kill_wanted or job.id in self._fetching:
                 continue
-            if job.kill_wanted:
-                try:
-                    self._end(job.id, _killed)
-                except LedgerFull as e:
-                    log.warning("job %s is killed later: %s", job.id, e)
-            elif job.url is not None and not self.stopping and now >= self._later.get(job.id, now):
+            if job.url is not None and not self.stopping and now >= self._later.get(job.id, now):
                 self._fetching.add(job.id)
                 self._pool.submit(self._fetch, job)
 
@@ -219,7 +223,13 @@ class Submissions:
             self.check(self.model(job.model), upload)
             self._keep(upload, job.id)
             queued = Queued(job=job.id, input=upload.digest)
-            self._ledger.append(lambda _: (queued,))
+
+            def decide(lookup: Callable[[str], Job | None]) -> tuple[AnyEvent, ...]:
+                newest = lookup(job.id)
+                return (queued,) if newest and newest.state is State.CREATED else ()
+
+            if not self._ledger.append(decide):
+                self._files.forget(job.id)  # killed at the last moment
             self._files.accepted(job.id)
         except (BadInput, NotAllowed, UnknownModel) as e:
             reason = str(e)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from spool import names, reports
 from spool.believe import open_believed
-from spool.errors import Gone
+from spool.errors import Gone, SpoolError
 from spool.local import LocalTransport, translated, translating
 from spool.names import Claim, ReportName, Ticket
 
@@ -31,6 +31,7 @@ class Sighting(NamedTuple):
     reports: list[tuple[str, ReportName]]  # (worker, report)
     stops: set[tuple[str, str]]  # (worker, key)
     rests: set[tuple[str, str]]  # (worker, key) of the logs and outputs
+    unseen: dict[str, str]  # the workers that could not be looked at, and why
 
 
 class Dispatch:
@@ -71,30 +72,36 @@ class Dispatch:
 
     def scan(self, models: Iterable[str], workers: Iterable[str]) -> Sighting:
         """``new/`` first, then every ``cur/``: a ticket on its way is seen in one of them."""
-        seen = Sighting([], [], [], set(), set())
+        seen = Sighting([], [], [], set(), set(), {})
         for model in models:
             for name in self._listed(names.new_folder(model)):
                 if ticket := names.parse_ticket(name):
                     seen.tickets.append((model, ticket))
         # Listed again: one that came since then may have claimed before new/ was listed.
         for worker in sorted({*workers, *self.workers()}):
-            home = names.worker_folder(worker)
-            # Reports before claims: a report is believed only beside its claim,
-            # and the worker writes it after the claim.
-            for name in self._listed_own(f"{home}/{names.REPORTS}"):
-                if report := names.parse_report(name):
-                    seen.reports.append((worker, report))
-            for name in self._listed_own(f"{home}/{names.CUR}"):
-                if claim := names.parse_claim(name):
-                    seen.claims.append((worker, claim))
-            for name in self._listed_own(f"{home}/{names.STOP}"):
-                if names.parse_key(name):
-                    seen.stops.add((worker, name))
-            for folder, suffix in ((names.LOG, ".log"), (names.OUT, ".zip")):
-                for name in self._listed_own(f"{home}/{folder}"):
-                    if names.parse_suffixed(name, suffix):
-                        seen.rests.add((worker, name.removesuffix(suffix)))
+            try:
+                self._scan_worker(worker, seen)
+            except SpoolError as e:  # one worker's folder must not stop the others
+                seen.unseen[worker] = str(e)
         return seen
+
+    def _scan_worker(self, worker: str, seen: Sighting) -> None:
+        home = names.worker_folder(worker)
+        # Reports before claims: a report is believed only beside its claim,
+        # and the worker writes it after the claim.
+        for name in self._listed_own(f"{home}/{names.REPORTS}"):
+            if report := names.parse_report(name):
+                seen.reports.append((worker, report))
+        for name in self._listed_own(f"{home}/{names.CUR}"):
+            if claim := names.parse_claim(name):
+                seen.claims.append((worker, claim))
+        for name in self._listed_own(f"{home}/{names.STOP}"):
+            if names.parse_key(name):
+                seen.stops.add((worker, name))
+        for folder, suffix in ((names.LOG, ".log"), (names.OUT, ".zip")):
+            for name in self._listed_own(f"{home}/{folder}"):
+                if names.parse_suffixed(name, suffix):
+                    seen.rests.add((worker, name.removesuffix(suffix)))
 
     def beat(self, worker: str) -> bytes:
         """The bytes of the worker's last beat. Raises Gone or Unbelievable."""

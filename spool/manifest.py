@@ -74,7 +74,7 @@ def load(folder: Path) -> Model:
     try:
         name = plain(folder.name, "the model's folder")
         data = file.read_bytes()
-        table = tomllib.loads(data.decode())
+        table = tomllib.loads(data.decode("utf-8-sig"))  # Notepad writes a mark
     except BadName as e:
         raise BadModel(str(file), "", str(e)) from None
     except OSError as e:

@@ -90,6 +90,7 @@ class System:
         """Start the primary; a client for it once it listens."""
         command = [sys.executable, "-m", "modelrunner", "serve", f"--data={self.data}"]
         command += ["--listen=127.0.0.1:0", f"--models={self.models}", f"--slots={slots}"]
+        # an option given twice: the last one holds
         with (self.root / "serve.err").open("a") as errors:
             self.process = subprocess.Popen(
                 [*command, *options], stdout=subprocess.PIPE, stderr=errors, text=True

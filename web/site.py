@@ -163,7 +163,7 @@ class Guard:
                 return site.refuse(problems.of(e))
             except LedgerError as e:
                 log.error("%s", e)
-                return site.refuse(Problem(503, f"the ledger takes nothing now: {e}"))
+                return site.refuse(Problem(503, f"the ledger: {e}"))
             except Exception:  # noqa: BLE001  # logged there, with an id
                 return site.refuse(site.failed())
 

@@ -6,10 +6,14 @@ import json
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from client.api import ClientError
 from tests.system import System, wait_for
@@ -235,3 +239,96 @@ def test_lost_worker_is_shown_before_it_is_called_lost(system: System) -> None:
     assert (found["attempt"], found["worker"]) == (2, "w2")
     system.client.kill(job)
     system.wait_status(job, "KILLED")
+
+
+def test_who_waits_outlives_a_restart_of_the_primary(system: System) -> None:
+    port = _free_port()
+    client = system.start(1, f"--listen=127.0.0.1:{port}")
+    job = system.submit("count", system.zip(count="40"))
+    system.wait_status(job, "RUNNING")
+    ends: list[dict[str, Any]] = []
+    heard: list[bytes] = []
+    waiting = threading.Thread(target=lambda: ends.append(client.wait(job, on_log=heard.append)))
+    waiting.start()
+    wait_for(lambda: heard, "the log to be followed")
+    system.kill_primary()
+    system.start(1, f"--listen=127.0.0.1:{port}")
+    waiting.join(60)
+    assert [end["status"] for end in ends] == ["COMPLETE"]
+    assert b"".join(heard) == b"".join(b"%d\n" % n for n in range(1, 41))
+
+
+def test_a_broken_model_does_not_stop_the_others(system: System) -> None:
+    system.add_model("windows", "#!/bin/bash\r\necho hello\r\n")
+    system.start(1)
+    zip_file = system.zip(count="1")
+    broken = [system.submit("windows", zip_file) for _ in range(4)]
+    for job in broken[:3]:
+        end = system.wait_status(job, "FAILED")
+        assert end["failure"] == "system"
+        assert "could not be started" in end["reason"]
+    system.wait_status(system.submit("count", zip_file), "COMPLETE")
+    assert system.status(broken[3]) == "QUEUED"
+    findings = wait_for(
+        lambda: [f for f in system.client.doctor() if "windows" in f], "a finding of the doctor"
+    )
+    assert "could not be started" in findings[0]
+    (system.models / "windows" / "run.sh").write_text("#!/bin/bash\necho hello\n")
+    text = (system.models / "windows" / "model.toml").read_text()
+    (system.models / "windows" / "model.toml").write_text(text + "\n")
+    system.wait_status(broken[3], "COMPLETE")
+
+
+def test_another_size_replaces_the_local_worker_and_its_run_goes_on(system: System) -> None:
+    system.start(1)
+    job = system.submit("count", system.zip(count="30"))
+    system.wait_status(job, "RUNNING")
+    agent = system.agent()
+    system.kill_primary()
+    system.start(2)
+    wait_for(lambda: system.agent() not in (agent, None), "another agent")
+    end = system.wait_status(job, "COMPLETE")
+    assert (end["attempt"], system.started()) == (1, [f"{job}.1"])
+    nodes = {node["name"]: node for node in system.client.status()}
+    assert nodes["local"]["slots"] == 2
+
+
+def test_a_model_that_removes_its_output_folder_fails(system: System) -> None:
+    system.add_model("tidy", '#!/bin/bash\nrm -rf "$2"\n')
+    system.start(1)
+    end = system.wait_status(system.submit("tidy", system.zip(count="1")), "FAILED", "COMPLETE")
+    assert (end["status"], end["failure"]) == ("FAILED", "model")
+    assert "output directory" in end["reason"]
+
+
+def test_parallel_holds_after_a_restart_of_the_agent(system: System) -> None:
+    system.start()
+    worker = system.start_worker("w1", slots=2)
+    first = system.submit("count", system.zip(count="40"))
+    system.wait_status(first, "RUNNING")
+    worker.kill()
+    worker.wait()
+    second = system.submit("count", system.zip(count="1"))
+    system.start_worker("w1", slots=2)
+    wait_for(lambda: len(system.client.log(first).data) > 30, "the first run to go on")
+    assert system.status(second) == "QUEUED"
+    system.wait_status(first, "COMPLETE")
+    system.wait_status(second, "COMPLETE")
+
+
+def test_what_runs_cannot_read_the_admin_key(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELRUNNER_ADMIN_KEY", "open-sesame")
+    system.add_model("spy", "#!/bin/bash\ncat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'\n")
+    client = system.start(1)
+    job = system.submit("spy", system.zip(count="1"))
+    system.wait_status(job, "COMPLETE", "FAILED")
+    log = client.log(job).data
+    assert b"MODELRUNNER_JOB_ID" in log
+    assert b"open-sesame" not in log
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])

@@ -155,6 +155,9 @@ class ScriptedEngine(Engine):
     def wake(self, key: str) -> None:
         pass  # every waiter looks in every round
 
+    def forget(self, key: str) -> None:
+        pass  # it remembers nothing that the machine does not
+
     def _checked(self, key: str) -> Path:
         directory = self._machine.path / "runs" / key
         if not directory.is_dir():
