@@ -7,6 +7,7 @@ something), 2 wrong use, 3 the server is not reachable or refused.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -180,7 +181,7 @@ def jobs(client: Client, states: tuple[str, ...], model: str | None, limit: int,
                 job["name"],
                 job["model"],
                 job["status"],
-                job["created"][:19].replace("T", " "),
+                job["created"][5:16].replace("T", " "),
                 job["reason"] or "",
             )
             for job in found
@@ -252,28 +253,43 @@ def _write(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+_WHOLE = ("state", "status", "created (UTC)")
+_NARROWEST = 5  # characters
+
+
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Columns as wide as they need to be; a pipe gets tabs, for cut and awk."""
     if not sys.stdout.isatty():
         for row in rows:
             click.echo("\t".join(_line(cell) for cell in row))
         return
-    # rich takes a fifth of a second to load: only where somebody looks
-    from rich.console import Console
-    from rich.table import Column, Table
+    lines = [list(heads), *([_line(cell) for cell in row] for row in rows)]
+    shown = [n for n in range(len(heads)) if not rows or any(row[n] for row in rows)]
+    wide = _widths(
+        [max(len(cells[n]) for cells in lines) for n in shown],
+        # What one copies into the next command is never cut.
+        [heads[n] in (*_WHOLE, heads[0]) for n in shown],
+        shutil.get_terminal_size().columns,
+    )
+    for at, cells in enumerate(lines):
+        line = "  ".join(_cut(cells[n], w).ljust(w) for n, w in zip(shown, wide, strict=True))
+        click.secho(line.rstrip(), bold=at == 0)
 
-    # What one copies into the next command is never cut.
-    whole = ("id", "name" if heads[0] == "name" else "state")
-    columns = [
-        Column(head, no_wrap=True, min_width=max(len(head), *(len(row[n]) for row in rows)))
-        if head in whole and rows
-        else Column(head, overflow="fold")
-        for n, head in enumerate(heads)
-    ]
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(_line(cell).replace("[", r"\[") for cell in row))
-    Console().print(table)
+
+def _widths(wanted: list[int], whole: list[bool], width: int) -> list[int]:
+    """How wide columns become: those that are not ``whole`` share what is left of ``width``."""
+    kept = sum(wide for wide, keep in zip(wanted, whole, strict=True) if keep)
+    left = width - 2 * (len(wanted) - 1) - kept
+    widths = list(wanted)
+    for n in sorted((n for n, keep in enumerate(whole) if not keep), key=lambda n: wanted[n]):
+        sharing = sum(1 for m, keep in enumerate(whole) if not keep and wanted[m] >= wanted[n])
+        widths[n] = min(wanted[n], max(_NARROWEST, left // max(1, sharing)))
+        left -= widths[n]
+    return widths
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 @contextmanager

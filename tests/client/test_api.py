@@ -46,11 +46,11 @@ def test_a_refusal_is_the_servers_sentence(client: Client, good: Path, tmp_path:
 
 
 def test_reading(client: Client, good: Path) -> None:
-    ids = [client.submit("echo", good, name=str(n))["uuid"] for n in range(3)]
+    ids = [client.submit("echo", good, name=f"job {n}")["uuid"] for n in range(3)]
     assert [job["uuid"] for job in client.jobs()] == ids[::-1]
     assert len(client.jobs(limit=2)) == 2
     assert client.jobs(states=("FAILED", "KILLED")) == []
-    assert [job["name"] for job in client.jobs(text="1", model="echo")] == ["1"]
+    assert [job["name"] for job in client.jobs(text="job 1", model="echo")] == ["job 1"]
     assert [record["kind"] for record in client.events(ids[0])] == ["Submitted", "Queued"]
     assert [model["name"] for model in client.models()] == ["echo"]
     assert client.status()[0]["node_type"] == "PRIMARY"
