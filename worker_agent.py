@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -27,6 +26,7 @@ import psutil
 from engine.attempt import Attempt
 from engine.contract import Exit
 from engine.errors import EngineError
+from engine.leftovers import Leftovers
 from engine.pauses import Pauses
 from engine.runs import Engine
 from engine.state import State
@@ -80,6 +80,8 @@ class Agent:
         self._error = ""
         self._pauses = Pauses()
         self._no_room = ""
+        self._leftovers = Leftovers(engine, state, self.complain)
+        self._claimed_at = 0.0
 
     # --- called by attempts ----------------------------------------------------------
 
@@ -162,7 +164,11 @@ class Agent:
         believed, or never sent.
         """
         now = time.monotonic()
-        done = {k for k, a in self._attempts.items() if not a.is_alive() and now >= a.retry_at}
+        done = {
+            key
+            for key, attempt in self._attempts.items()
+            if not attempt.is_alive() and not attempt.retired.is_set() and now >= attempt.retry_at
+        }
         return done - self.claims.delivered() if done else done
 
     def _tend(self, held: dict[str, Claim], missing: set[str]) -> None:
@@ -181,22 +187,12 @@ class Agent:
         for key in gone:
             self._attempts[key].retire()
             if not self._attempts[key].is_alive():
-                self._clear(key)
                 with self._lock:
                     del self._attempts[key]
-        for key in set(self.engine.keys()) - self._attempts.keys():
-            self._clear(key)  # its claim was retired while no agent looked
-
-    def _clear(self, key: str) -> None:
-        """A run that nobody waits for: ended if it goes on, then removed."""
-        if self.engine.stage(key) == "running":
-            try:
-                self.engine.stop(key, "the primary gave the attempt up")
-            except EngineError as e:
-                self.complain(f"{key}: {e} (tried again)")
-        else:
-            shutil.rmtree(self.state.run_folder(key), ignore_errors=True)
-            self.engine.forget(key)
+                self._leftovers.add(key)
+        now = time.monotonic()
+        self._leftovers.look(self._attempts.keys(), now)
+        self._leftovers.clear(now - self._claimed_at)
 
     def _carry(self, attempt: Attempt) -> None:
         with self._lock:
@@ -220,6 +216,7 @@ class Agent:
         with self._lock:
             self._trying[ticket] = model
         claim = self.claims.claim(ticket, model.name)  # a lost answer: held() will tell
+        self._claimed_at = time.monotonic()
         if claim is not None:
             self._carry(Attempt(self, claim, model))
         with self._lock:

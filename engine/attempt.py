@@ -143,8 +143,9 @@ class Attempt(threading.Thread):
 
     def retire(self) -> None:
         """The claim is gone: nothing of the attempt is wanted any more."""
-        self.retired.set()
-        self._engine.wake(self.key)
+        if not self.retired.is_set():
+            self.retired.set()
+            self._engine.wake(self.key)
 
     # --- the steps -----------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from ledger.errors import LedgerFull
 from ledger.events import AnyEvent, Killed, KillRequested, Record
 from ledger.jobs import Job, State
 from ledger.log import Ledger
+from primary.alarm import Alarm
 from primary.dropbox import Dropbox
 from primary.errors import DataFolderError, NoRoom, NoSuchFile, TooLate, UnknownJob
 from primary.files import RESERVE, FileName, Files, JobFile, Upload
@@ -39,6 +40,7 @@ from spool.manifest import Model
 from spool.names import key
 from spool.watch import Watch
 
+START_SHOWS = 0.04  # seconds until a started report is taken
 RESCAN = 2.0  # seconds: the truth, whatever the watch says
 POOL = 4  # threads that copy and hash
 
@@ -61,12 +63,12 @@ class Primary:
         self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="copy")
         # Of their own: a server that says nothing must hold up no result and no drop.
         self._fetchers = ThreadPoolExecutor(POOL, thread_name_prefix="fetch")
-        self._bell = threading.Event()
+        self._alarm = Alarm()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._broken: str | None = None
         self._nodes = Nodes(time.monotonic())
-        wake = self._bell.set
+        wake = self._alarm.ring
         self._submissions = Submissions(
             ledger,
             self._files,
@@ -89,7 +91,7 @@ class Primary:
             shelf.models,
             wake,
         )
-        self._watch = Watch(self._dispatch.root, _wakes, wake)
+        self._watch = Watch(self._dispatch.root, self._wakes, wake)
 
     @classmethod
     def open(
@@ -129,7 +131,7 @@ class Primary:
         """Stop ticking, finish what is being copied, release the data directory."""
         self._submissions.stopping = True
         self._stopping.set()
-        self._bell.set()
+        self._alarm.ring()
         if self._thread is not None:
             self._thread.join()
             self._watch.stop()
@@ -182,7 +184,7 @@ class Primary:
             self._ledger.append(decide)
         except LedgerFull as e:
             raise NoRoom(f"the primary's disk is full: {e}") from e
-        self._bell.set()
+        self._alarm.ring()
         return self.job(job)
 
     def tick(self, now: float) -> None:
@@ -326,6 +328,24 @@ class Primary:
 
     # --- inside --------------------------------------------------------------------
 
+    def _wakes(self, path: str) -> bool:
+        """Whether a change in the spool is news that cannot wait: reports, beats, drops.
+
+        A claim alone is none, for its report follows at once. A report of a start can
+        wait a little: a short run has ended by then, and both share one append.
+        """
+        parts = path.split("/")
+        if parts[-1].startswith("."):
+            return False
+        if parts[0] == "workers":
+            if len(parts) == 4 and parts[2] == "reports":
+                started = parts[-1].endswith("-started")
+                if started:
+                    self._alarm.ring(within=START_SHOWS)
+                return not started
+            return parts[-1] == "beat.json"
+        return len(parts) == 4 and parts[2] == "drop"
+
     def _attempts(self, model: str) -> int:
         return self._loop.attempts(model)
 
@@ -333,8 +353,7 @@ class Primary:
         for _ in range(SETTLED):  # before anything is published, the spool is known
             self._tick_once()
         while not self._stopping.is_set():
-            self._bell.wait(RESCAN)
-            self._bell.clear()
+            self._alarm.wait(RESCAN)
             if not self._stopping.is_set():
                 self._tick_once()
 
@@ -358,19 +377,6 @@ def _refuse_strange_owner(data: Path) -> None:
             f"the data directory {data} belongs to user {owner}, and this is user {os.geteuid()}; "
             "start the primary as its owner"
         )
-
-
-def _wakes(path: str) -> bool:
-    """Whether a change in the spool is news for the primary: reports, beats, drops.
-
-    A claim alone is not: its report follows at once.
-    """
-    parts = path.split("/")
-    if parts[-1].startswith("."):
-        return False
-    if parts[0] == "workers":
-        return parts[-1] == "beat.json" or (len(parts) == 4 and parts[2] == "reports")
-    return len(parts) == 4 and parts[2] == "drop"
 
 
 def _why_not(job: Job, name: FileName) -> str:

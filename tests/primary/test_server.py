@@ -29,7 +29,7 @@ from primary.errors import (
     UnknownModel,
 )
 from primary.loop import WINDOW
-from primary.server import NewJob, Primary, _wakes
+from primary.server import NewJob, Primary
 from spool.errors import BadModel
 from spool.names import Claim, Ticket
 from tests.primary.hand import Hand, Worker, lie, running, zipped
@@ -337,7 +337,7 @@ def test_a_job_whose_ticket_cannot_be_published_does_not_hold_up_others(
     assert [name for name in hand.new() if good.id in name]
 
 
-def test_what_wakes_the_primary() -> None:
+def test_what_wakes_the_primary(hand: Hand) -> None:
     news = (
         f"workers/w1/reports/{GONE}.1.3-final",
         "workers/w1/beat.json",
@@ -348,13 +348,14 @@ def test_what_wakes_the_primary() -> None:
         "bell",
         "workers/w1/tmp/x",
         "workers/w1/log/x.log",
+        f"workers/w1/reports/{GONE}.1.1-started",  # taken a little later
         f"workers/w1/cur/{Claim(Ticket(1, 1, GONE, 'ab' * 32), '1' * 16)}",  # a report follows
         "workers/w1/reports/.hidden",
         "models/test/new/x.zip",
         "models/test/drop/.half.x",
     )
-    assert all(map(_wakes, news))
-    assert not any(map(_wakes, none))
+    assert all(map(hand.primary._wakes, news))
+    assert not any(map(hand.primary._wakes, none))
 
 
 # --- with its own thread -----------------------------------------------------------------
