@@ -17,6 +17,7 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
+from ledger.disk import sync_folder
 from ledger.events import Digest
 from primary.errors import DataFolderError, NoRoom, NoSuchFile, TooLarge
 
@@ -206,15 +207,6 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def sync_file(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_folder(path: Path) -> None:
-    """Raises OSError. A failed sync of a folder is never taken for a success."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
     finally:

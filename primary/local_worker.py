@@ -57,7 +57,7 @@ class LocalWorker:
     def start(self) -> None:
         """Find it or start it. The spool must be laid out already. Raises PrimaryError."""
         try:
-            self._state.mkdir(parents=True, exist_ok=True)
+            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as e:
             raise PrimaryError(f"cannot make {self._state}: {e.strerror}") from e
         self._thread.start()
