@@ -18,7 +18,7 @@ import psutil
 from client.api import Client
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 20.0  # seconds until a wait fails; generous, for slow machines
+PATIENCE = 60.0  # seconds until a wait fails; generous, for slow machines
 
 # A model that counts at ten a second, and notes each of its starts in a shared file.
 COUNT = """#!/bin/bash
