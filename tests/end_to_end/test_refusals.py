@@ -52,7 +52,8 @@ def test_data_directory_cannot_be_written(system: System, tmp_path: Path) -> Non
     assert str(file) in said
 
 
-def test_damaged_ledger(system: System) -> None:
+@pytest.mark.parametrize("board", ["with its board", "without"])
+def test_damaged_ledger(system: System, board: str) -> None:
     system.start(1)
     system.wait_status(system.submit("count", system.zip(count="1")), "COMPLETE")
     system.stop()
@@ -60,7 +61,8 @@ def test_damaged_ledger(system: System) -> None:
     lines = segment.read_bytes().splitlines(keepends=True)
     lines[0] = lines[0].replace(b'"count"', b'"cound"', 1)
     segment.write_bytes(b"".join(lines))
-    (system.data / "board.sqlite").unlink()
+    if board == "without":
+        (system.data / "board.sqlite").unlink()
     code, said = _serve(system.data, system.models)
     assert code == 1
     assert segment.name in said
