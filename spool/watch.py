@@ -32,6 +32,11 @@ _EVENTS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,
 ]
 
+# It says so whenever it is stopped while an event is on its way.
+logging.getLogger("watchdog.observers.inotify").addFilter(
+    lambda record: "called when the thread is inactive" not in record.getMessage()
+)
+
 # watchdog says this when a folder appears while it walks the tree: seen twice, watched once.
 warnings.filterwarnings("ignore", message="Callback with id", module="watchdog")
 

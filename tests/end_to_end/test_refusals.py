@@ -101,6 +101,37 @@ def test_worker_without_the_right_to_its_spool(system: System) -> None:
     assert "/proc/nowhere" in done.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_data_of_another_user(system: System) -> None:
+    """Started once as root, its owner could not write to it any more."""
+    system.data.mkdir()
+    os.chown(system.data, 65534, 65534)
+    code, said = _serve(system.data, system.models)
+    assert code == 1
+    assert "belongs to user 65534" in said
+    assert list(system.data.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+def test_an_output_that_fills_the_disk_is_given_up_and_the_job_ends(system: System) -> None:
+    filler = "#!/bin/bash\nhead -c 2000000000 /dev/zero > $2/big\necho full\nexit 0\n"
+    system.add_model("filler", filler)
+    small = system.root / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300M", "none", str(small)], check=True)
+    try:
+        system.data = small / "data"
+        system.states[0] = system.data / "local-worker"
+        system.start(1)
+        end = system.wait_status(system.submit("filler", system.zip(count="1")), "FAILED")
+        assert end["failure"] == "limit"
+        assert "disk" in end["reason"]
+        system.wait_status(system.submit("count", system.zip(count="1")), "COMPLETE")
+    finally:
+        system.end()
+        subprocess.run(["umount", str(small)], check=True)
+
+
 def test_worker_with_a_folder_that_is_no_spool(system: System, tmp_path: Path) -> None:
     done = subprocess.run(
         [
