@@ -33,7 +33,7 @@ from engine.state import State
 from spool import names
 from spool.claims import Claims
 from spool.errors import SpoolError, Unbelievable
-from spool.local import LocalTransport, make_worker_folder
+from spool.local import LocalTransport, make_worker_folder, require_spool
 from spool.manifest import Model, load_all
 from spool.names import Claim, Ticket
 from spool.reports import Beat
@@ -68,6 +68,7 @@ class Agent:
         self.node_url = node_url or f"file://{self.host}"
         self.stopping = threading.Event()
         self.refused = ""  # why the agent had to end, if it had to
+        self._name_lost = threading.Event()  # another agent beats in our folder
         self._models_root = models
         self._models: dict[str, Model] = {}
         self._slots = slots
@@ -127,7 +128,8 @@ class Agent:
             if not self.state.exists():
                 self.refused = f"the state directory {self.state.path} was removed"
                 break
-            self._look()
+            if self._look() and self._name_lost.is_set() and not self._attempts:
+                break
         self.stopping.set()
         self._beat_now.set()
         for attempt in list(self._attempts.values()):
@@ -224,7 +226,8 @@ class Agent:
 
     def _models_with_room(self) -> set[str]:
         running = [a for a in self._attempts.values() if a.running]
-        if len(running) >= self._slots or self.stopping.is_set():
+        ending = self.stopping.is_set() or self._name_lost.is_set()
+        if len(running) >= self._slots or ending:
             return set()
         busy = Counter(a.model_name() for a in running)
         now = time.monotonic()
@@ -263,13 +266,19 @@ class Agent:
         return max(0.2, min([BEAT, *(lease / 4 for lease in leases)]))
 
     def _beat(self) -> None:
+        if self._name_lost.is_set():
+            return  # the beat in our folder is another's now
         try:
             other = self.claims.last_beat()
             if other is not None and other.instance != self.claims.instance:
                 self.refused = (
                     f"another machine ({other.host}) has taken the name {self.claims.worker!r}"
                 )
-                self.stop()
+                # What it holds it still brings to its end: the claims carry its instance,
+                # so nobody else can, and the primary would wait for the lease.
+                self.complain(f"{self.refused}; what runs here is delivered, then this one ends")
+                self._name_lost.set()
+                self.wake()
                 return
         except Unbelievable:
             pass  # half-written by a strange hand: ours replaces it
@@ -352,10 +361,12 @@ def work(primary: Path, models: Path, name: str, slots: int, state: Path | None)
     """Run a worker until it is told to stop. Returns why it had to end, or ""."""
     names.plain(name, "the worker's name")
     root = primary.resolve()
-    make_worker_folder(root, name)
+    require_spool(root)
     load_all(models)
     home = State((state or _default_state(primary, name)).resolve())
     try:
+        # Not before: of a worker that was refused the primary would await a beat for ever.
+        make_worker_folder(root, name)
         claims = Claims(LocalTransport(root), name, home.instance)
         other = _namesake(claims)
         if other is not None:

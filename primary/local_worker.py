@@ -25,7 +25,7 @@ from primary.errors import PrimaryError
 NAME = "local"
 KEY_VARIABLE = "MODELRUNNER_ADMIN_KEY"  # no business of a worker, nor of what it runs
 MARK = "agent.started"  # in the state directory: the version and the arguments
-RESTART = (1.0, 60.0)  # seconds: first and longest pause before it is started again
+RESTART = (0.5, 15.0)  # seconds: first and longest pause before it is started again
 STEADY = 60.0  # seconds of life after which the next pause is the first one again
 END = 15.0  # seconds to end on request
 

@@ -114,13 +114,18 @@ class LocalTransport:
             raise translated(e, path) from e
 
 
-def make_worker_folder(root: Path, worker: str) -> None:
-    """What a worker on this machine needs in the spool. Raises Refused if ``root`` is no spool."""
+def require_spool(root: Path) -> None:
+    """Raises Refused if ``root`` is no spool."""
     if not (root / names.MODELS).is_dir() or not (root / names.BELL).is_file():
         raise Refused(
             f"{root}: not a spool",
             "give the 'spool' folder of the primary's data directory, and start the primary first",
         )
+
+
+def make_worker_folder(root: Path, worker: str) -> None:
+    """What a worker on this machine needs in the spool. Raises Refused if ``root`` is no spool."""
+    require_spool(root)
     with translating(f"{root}: folder of worker {worker}"):
         for folder in names.WORKER_FOLDERS:
             path = root / names.worker_folder(worker) / folder

@@ -332,3 +332,34 @@ def test_what_runs_cannot_read_the_admin_key(
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
+
+
+def test_two_agents_start_under_one_name_at_once_and_no_job_waits_for_a_lease(
+    system: System,
+) -> None:
+    """Both may have claimed before either has read the other's beat."""
+    system.add_model("wide", more="parallel = 4")
+    system.start()
+    jobs = [system.submit("wide", system.zip(count="20")) for _ in range(8)]
+    workers = [
+        system.start_worker("dup", slots=2, state=state, ready=False) for state in ("one", "two")
+    ]
+    for job in jobs:
+        end = system.wait_status(job, "COMPLETE", "FAILED")
+        assert (end["status"], end["attempt"]) == ("COMPLETE", 1)
+    wait_for(lambda: any(w.poll() is not None for w in workers), "one of the two to give way")
+    ended = [w for w in workers if w.poll() is not None]
+    assert len(ended) == 1
+    assert ended[0].returncode == 1
+    assert ended[0].stdout is not None
+    assert "'dup'" in ended[0].stdout.read()
+    again = system.submit("wide", system.zip(count="1"))
+    system.wait_status(again, "COMPLETE")
+
+
+def test_a_worker_refused_at_its_start_leaves_no_trace_of_itself(system: System) -> None:
+    system.start()
+    system.start_worker("w1")
+    refused = system.start_worker("phantom", state="w1", ready=False)
+    assert refused.wait(timeout=60) == 1
+    assert not (system.data / "spool" / "workers" / "phantom").exists()
