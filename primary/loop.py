@@ -127,20 +127,18 @@ class Loop:
             if not any(isinstance(action, Missing) for action in actions):
                 self._missed.pop(id, None)  # two scans *in a row* must miss it
             for action in actions:
-                if seen.unseen and isinstance(action, Missing) and id in self._published:
-                    continue  # it may lie where we could not look: nothing is missing
-                if (
-                    seen.unseen
-                    and isinstance(action, Missing)
-                    and job
-                    and job.worker in seen.unseen
-                ):
+                if isinstance(action, Missing) and self._may_be_unseen(id, job, seen):
                     continue
                 self._try(id, partial(self._act, action, job, held))
             if job is not None and not job.final:
                 self._try(id, partial(self._lease, job, files, now))
             if job is None or job.state is not State.QUEUED:
                 self._published.pop(id, None)
+
+    def _may_be_unseen(self, id: str, job: Job | None, seen: Sighting) -> bool:
+        """Whether what is missing may lie where this scan could not look."""
+        holder = job.worker if job is not None else None
+        return bool(seen.unseen) and (id in self._published or holder in seen.unseen)
 
     def _try(self, id: str, step: Callable[[], None]) -> None:
         """What goes wrong with one job holds up no other, nor the retiring that makes room."""

@@ -17,7 +17,7 @@ from concurrent.futures import Executor
 import msgspec
 
 from ledger.errors import LedgerFull
-from ledger.events import AnyEvent, Digest, Failed, Killed, Queued, Submitted
+from ledger.events import AnyEvent, Digest, Failed, Killed, Queued, Source, Submitted
 from ledger.jobs import Job, State
 from ledger.log import Ledger
 from primary import fetching
@@ -75,8 +75,7 @@ class Submissions:
 
     def receive(self) -> Upload:
         """Raises NoRoom or Stopping."""
-        if self.stopping:
-            raise Stopping("the primary is stopping; try again in a minute")
+        self._refuse_if_stopping()
         return self._files.receive()
 
     def model(self, name: str) -> Model:
@@ -97,21 +96,11 @@ class Submissions:
         """Raises UnknownModel, BadInput, NoRoom or Stopping; then nothing is kept."""
         model = self.model(new.model)
         self.check(model, upload)
-        job = str(uuid.uuid4())
-        submitted = Submitted(
-            job=job,
-            name=new.name,
-            model=model.name,
-            by=new.by,
-            source="upload",
-            rerun_of=new.rerun_of,
-        )
-        return self.enter(submitted, upload)
+        return self.enter(_submitted(new, "upload"), upload)
 
     def enter(self, submitted: Submitted, upload: Upload) -> Job:
         """Sync a checked input and enter it as a queued job."""
-        if self.stopping:
-            raise Stopping("the primary is stopping; try again in a minute")
+        self._refuse_if_stopping()
         job = submitted.job
         self._keep(upload, job)
         queued = Queued(job=job, input=upload.digest)
@@ -127,26 +116,16 @@ class Submissions:
 
     def submit_url(self, new: NewJob, url: str) -> Job:
         """The input is fetched in the background. Raises UnknownModel, BadInput or NotAllowed."""
-        if self.stopping:
-            raise Stopping("the primary is stopping; try again in a minute")
-        model = self.model(new.model)
+        self._refuse_if_stopping()
+        self.model(new.model)
         fetching.check_url(url, self._allow_urls)
-        job = str(uuid.uuid4())
-        submitted = Submitted(
-            job=job,
-            name=new.name,
-            model=model.name,
-            by=new.by,
-            source="url",
-            url=url,
-            rerun_of=new.rerun_of,
-        )
+        submitted = _submitted(new, "url", url)
         try:
             self._ledger.append(lambda _: (submitted,))
         except LedgerFull as e:
             raise NoRoom(f"the primary's disk is full: {e}; nothing was lost") from e
         self._wake()
-        return self._job(job)
+        return self._job(submitted.job)
 
     def tend_created(self) -> None:
         """Fetch what is CREATED, also after a restart (F0); kill what is not wanted."""
@@ -176,6 +155,10 @@ class Submissions:
             path.unlink(missing_ok=True)
 
     # --- inside --------------------------------------------------------------------
+
+    def _refuse_if_stopping(self) -> None:
+        if self.stopping:
+            raise Stopping("the primary is stopping; try again in a minute")
 
     def _complete(self, job: Job) -> None:
         """A crash tore Queued from the Submitted that it was written with.
@@ -262,6 +245,19 @@ class Submissions:
         job = self._ledger.board.job(id)
         assert job is not None, f"the board lost job {id}"
         return job
+
+
+def _submitted(new: NewJob, source: Source, url: str | None = None) -> Submitted:
+    """The event of a new job, under an id of its own."""
+    return Submitted(
+        job=str(uuid.uuid4()),
+        name=new.name,
+        model=new.model,
+        by=new.by,
+        source=source,
+        url=url,
+        rerun_of=new.rerun_of,
+    )
 
 
 def _killed(job: Job) -> Killed:

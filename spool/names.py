@@ -31,7 +31,6 @@ _TICKET_RE = re.compile(rf"{_TICKET}\Z", re.ASCII)
 _CLAIM_RE = re.compile(rf"(?P<ticket>{_TICKET})~(?P<instance>{_INSTANCE})\Z", re.ASCII)
 _KEY_RE = re.compile(rf"{_KEY}\Z", re.ASCII)
 _REPORT_RE = re.compile(rf"{_KEY}\.(?P<n>[123])-(?P<kind>started|processed|final)\Z", re.ASCII)
-INSTANCE_RE = re.compile(rf"{_INSTANCE}\Z", re.ASCII)
 
 
 class Ticket(NamedTuple):
