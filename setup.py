@@ -25,6 +25,7 @@ setup(
         "waitress>=3.0,<4",
         "multipart>=2.0,<3",
         "watchdog>=6,<8",
+        "paramiko>=5.1,<6",
         "msgspec>=0.20,<1",
         "psutil>=6,<8",
         "click>=8.1,<9",
@@ -38,6 +39,7 @@ setup(
             "ruff>=0.17,<0.18",
             "mypy>=2.4,<3",
             "types-psutil",
+            "types-paramiko",
         ],
     },
     entry_points={

@@ -72,12 +72,16 @@ class Claims:
     # --- what the worker says ------------------------------------------------------
 
     def beat(self, beat: reports.Beat) -> None:
-        self._put(reports.encode(beat), names.BEAT, names.BEAT)
+        # Each under a name of its own: a connection that hung may still write an older one.
+        half = f"{beat.counter}-{names.BEAT}"
+        self._put(reports.encode(beat), half, f"{names.REPORTS}/{names.BEAT}")
 
     def last_beat(self) -> reports.Beat | None:
         """The beat that lies in this worker's folder, whoever wrote it."""
         try:
-            data = self._transport.read(f"{self._home}/{names.BEAT}", reports.MAX_BEAT)
+            data = self._transport.read(
+                f"{self._home}/{names.REPORTS}/{names.BEAT}", reports.MAX_BEAT
+            )
         except Gone:
             return None
         return reports.decode_beat(data)

@@ -105,8 +105,8 @@ class Dispatch:
 
     def beat(self, worker: str) -> bytes:
         """The bytes of the worker's last beat. Raises Gone or Unbelievable."""
-        home = self.root / names.worker_folder(worker)
-        with open_believed(home, names.BEAT, reports.MAX_BEAT) as file:
+        folder = self.root / names.worker_folder(worker) / names.REPORTS
+        with open_believed(folder, names.BEAT, reports.MAX_BEAT) as file:
             return file.read()
 
     def report(self, worker: str, name: ReportName) -> bytes:

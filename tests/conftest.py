@@ -17,7 +17,17 @@ import pytest
 from tests.system import ROOT, System
 
 # What tells that a package is there, where the program is not called like it.
-PROGRAMS = {"glpk-utils": "glpsol", "procps": "ps", "util-linux": "setpriv"}
+PROGRAMS = {
+    "glpk-utils": "glpsol",
+    "iproute2": "ip",
+    "openssh-client": "ssh",
+    "openssh-server": "sshd",
+    "passwd": "useradd",
+    "procps": "ps",
+    "util-linux": "setpriv",
+}
+# Where servers and the keeper's programs lie, also for an ordinary user.
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -25,8 +35,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         package = str(mark.args[0])
         assert package in listed, f"{package} is not in debian-packages.txt"
-        if shutil.which(PROGRAMS.get(package, package)) is None:
+        if shutil.which(PROGRAMS.get(package, package), path=PATH) is None:
             pytest.skip(f"needs the Debian package {package}")
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
 
 
 @pytest.hookimpl(wrapper=True)

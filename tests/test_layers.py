@@ -21,10 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 _HOUSE = """
 pure:             ledger ledger.errors ledger.events ledger.jobs ledger.codec ledger.schema
 pure:             spool spool.errors spool.names spool.reports spool.manifest spool.transport
-pure:             spool.entrynames
+pure:             spool.entrynames spool.address
 disk and network: ledger.disk ledger.segments ledger.reading ledger.recovery ledger.board
 disk and network: ledger.rebuild spool.local spool.believe spool.drops spool.watch spool.progress
-disk and network: spool.zipindex spool.archive spool.packing
+disk and network: spool.zipindex spool.archive spool.packing spool.dial spool.wire spool.links
+disk and network: spool.sftp spool.bell
 facades:          ledger.log ledger.commands spool.dispatch spool.claims engine
 primary:          primary
 outside:          web deploy client

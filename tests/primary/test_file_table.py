@@ -204,7 +204,7 @@ def test_f4_beats_keep_it_alive_by_their_content(hand: Hand, w1: Worker) -> None
     job, claim = running(hand, w1)
     hand.pass_time(3 * LEASE, lambda: w1.beat(claim))
     assert hand.state(job) == "RUNNING"
-    beat = w1.home / "beat.json"
+    beat = w1.home / "reports/beat.json"
     hand.pass_time(2 * LEASE, lambda: os.utime(beat))  # touched, but nothing new in it
     assert hand.job(job).attempt == 2
 
@@ -323,12 +323,12 @@ def test_f4_a_lost_worker_with_a_hostile_beat_is_no_trouble_to_others(
     hand: Hand, w1: Worker, w2: Worker
 ) -> None:
     job, claim = running(hand, w1)
-    beat = w2.home / "beat.json"
+    beat = w2.home / "reports/beat.json"
     hostile: list[Callable[[], object]] = [
         lambda: beat.write_bytes(b'{"x":' + b"[" * 200_000),
         lambda: beat.write_bytes(b"\xff" * 10),
         lambda: os.mkfifo(beat),
-        lambda: beat.symlink_to(w1.home / "beat.json"),
+        lambda: beat.symlink_to(w1.home / "reports/beat.json"),
         lambda: [beat.touch(), os.truncate(beat, 8 * 1024**4)],  # type: ignore[func-returns-value]
     ]
     for make in hostile:

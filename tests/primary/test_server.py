@@ -340,7 +340,7 @@ def test_a_job_whose_ticket_cannot_be_published_does_not_hold_up_others(
 def test_what_wakes_the_primary(hand: Hand) -> None:
     news = (
         f"workers/w1/reports/{GONE}.1.3-final",
-        "workers/w1/beat.json",
+        "workers/w1/reports/beat.json",
         "models/test/drop/a.zip",
     )
     none = (

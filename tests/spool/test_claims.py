@@ -192,7 +192,7 @@ def test_a_beat_is_replaced_and_read_back(root: Path) -> None:
     assert claims.last_beat() == beat(counter=2)
     namesake = worker(root, instance="2" * 16)
     assert namesake.last_beat() == beat(counter=2)
-    (root / "workers/w1/beat.json").write_bytes(b"{")
+    (root / "workers/w1/reports/beat.json").write_bytes(b"{")
     with pytest.raises(Unbelievable):
         claims.last_beat()
 

@@ -128,7 +128,7 @@ def test_beats_and_reports_are_read_with_suspicion(dispatch: Dispatch) -> None:
     path.write_bytes(b"{}")
     assert dispatch.report("w1", final) == b"{}"
     path.write_bytes(b" " * (MAX_REPORT + 1))
-    (home(dispatch) / "beat.json").symlink_to(path)
+    (home(dispatch) / "reports/beat.json").symlink_to(path)
     with pytest.raises(Unbelievable, match="more than"):
         dispatch.report("w1", final)
     with pytest.raises(Unbelievable, match="not a regular file"):
