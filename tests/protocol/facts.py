@@ -135,6 +135,8 @@ def _leftovers(world: World, jobs: dict[str, Job]) -> Iterator[str]:
         home = world.data / "spool" / names.worker_folder(machine.worker)
         for folder in (names.CUR, names.LOG, names.OUT, names.REPORTS, names.STOP, names.TMP):
             for path in sorted((home / folder).iterdir()):
+                if path.name == names.BEAT:
+                    continue
                 yield f"left over: {machine.worker}/{folder}/{path.name[-40:]}"
     for path in sorted((world.data / "jobs").iterdir()):
         if path.name not in jobs:

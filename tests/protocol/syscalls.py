@@ -30,7 +30,7 @@ _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{8}([
 _LONG = re.compile(r"-[0-9a-f]{64}|0{12,}")
 _PLACES = re.compile(
     r"data/spool/models/[^/]+/(?P<new>new)(/[^.][^/]*)?\Z"
-    r"|data/spool/workers/(?P<worker>[^/]+)/(?P<place>cur|reports|stop|log|out|beat\.json)"
+    r"|data/spool/workers/(?P<worker>[^/]+)/(?P<place>reports/beat\.json|cur|reports|stop|log|out)"
     r"(/[^.][^/]*)?\Z"
     r"|(?P<state>[a-z0-9]+\.state)/"
 )
