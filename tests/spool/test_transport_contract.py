@@ -1,4 +1,4 @@
-"""The eight verbs, the same for each transport. SFTP joins the list when it is there."""
+"""The eight verbs, the same for each transport: a local directory, and a real sshd."""
 
 from __future__ import annotations
 
@@ -6,28 +6,52 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from spool.address import parse_address
 from spool.errors import Gone, NoSpace, Refused, SpoolError, Unbelievable, Unreachable
 from spool.local import LocalTransport, make_worker_folder, translated
+from spool.sftp import SftpTransport
 from spool.transport import Transport
+from tests.sshd import VERBS, Sshd, sshd
 
-TRANSPORTS: dict[str, Callable[[Path], Transport]] = {"local": LocalTransport}
+TRANSPORTS = ("local", pytest.param("sftp", marks=pytest.mark.needs("openssh-server")))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the sshd serves; each test has its root in it."""
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Iterator[Sshd]:
+    """With the verbs of the hardened layout and no others."""
+    folder = tmp_path_factory.mktemp("sshd")
+    with sshd(folder, base, options=f"-u 0027 -p {VERBS}") as server:
+        yield server
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(base: Path) -> Path:
+    root = base / f"{len(os.listdir(base))}"
     for folder in ("a", "b", "tmp"):
-        (tmp_path / "root" / folder).mkdir(parents=True)
-    return tmp_path / "root"
+        (root / folder).mkdir(parents=True)
+    return root
 
 
 @pytest.fixture(params=TRANSPORTS)
-def transport(request: pytest.FixtureRequest, root: Path) -> Transport:
-    return TRANSPORTS[request.param](root)
+def transport(request: pytest.FixtureRequest, root: Path) -> Iterator[Transport]:
+    if request.param == "local":
+        yield LocalTransport(root)
+        return
+    server: Sshd = request.getfixturevalue("server")
+    remote = SftpTransport(parse_address(f"{server.url.rstrip('/')}/{root.name}"), server.ssh)
+    yield remote
+    remote.close()
 
 
 # --- names ---------------------------------------------------------------------------
@@ -236,7 +260,9 @@ def test_each_error_says_who_acts_and_about_what(number: int, kind: type[SpoolEr
     assert str(error).startswith(f"a/file: {os.strerror(number)}")
 
 
-def test_a_full_disk_is_no_space(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_no_space(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = LocalTransport(root)
+
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -247,9 +273,8 @@ def test_a_full_disk_is_no_space(transport: Transport, monkeypatch: pytest.Monke
         transport.append("a/log", 0, b"x")
 
 
-def test_short_writes_are_continued(
-    transport: Transport, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_short_writes_are_continued(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = LocalTransport(root)
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, bytes(data[:3]), at))
     transport.store(b"0123456789", "tmp/x")
