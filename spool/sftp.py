@@ -161,8 +161,8 @@ class SftpTransport:
         with self._wire(f"{old} to {new}") as wire:
             if RENAME not in wire.extensions:
                 raise Refused(
-                    f"the SFTP server at {self.address.host} has no {RENAME}",
-                    "it must be OpenSSH, or another that renames in one step",
+                    f"{old} to {new}: the SFTP server at {self.address.host} has no {RENAME}",
+                    "it must be OpenSSH, and the account must be allowed to use it",
                 )
             wire.rename(self._path(old), self._path(new))
 

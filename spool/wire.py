@@ -25,7 +25,9 @@ OK, END, UNSUPPORTED = 0, 1, 8
 
 SMALL = 32 * 1024  # bytes in one read or write that every server takes
 LARGE = 255 * 1024  # bytes at most, where the server says that it takes so many
-AHEAD = 16 * 1024 * 1024  # bytes asked for, or sent, before the first answer has come
+# Bytes asked for, or sent, before the first answer has come. More would not be faster:
+# paramiko moves all that it has buffered whenever a part is taken (0.4 x scp with 16 MiB).
+AHEAD = 4 * 1024 * 1024
 LONGEST = 1024 * 1024  # bytes of a packet; OpenSSH sends up to 256 KiB
 
 _INIT, _VERSION = 1, 2

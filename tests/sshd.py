@@ -44,10 +44,12 @@ class Sshd:
         *,
         more: str = "",
         options: str = "",
+        size: str = "",
         host: str = "127.0.0.1",
         prefix: Sequence[str] = (),
     ) -> None:
-        """``more``: further lines of configuration; ``options``: of internal-sftp.
+        """``more``: further lines of configuration; ``options``: of internal-sftp;
+        ``size``: as root, a disk of its own of that size, such as ``4m``, is served.
 
         ``prefix`` goes before the server's command, such as ``ip netns exec NAME``.
         """
@@ -63,6 +65,7 @@ class Sshd:
         self._prefix = list(prefix)
         self._more = more
         self._options = options
+        self._size = size
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.start()
@@ -97,6 +100,13 @@ class Sshd:
                 process.kill()
         self._process.wait()
         self._process = None
+
+    def trust(self, port: int) -> str:
+        """Its address by way of another port of this machine, whose host key is known then."""
+        public = (self.folder / "host_key.pub").read_text().split()[:2]
+        with (self.ssh / "known_hosts").open("a") as file:
+            file.write(f"[{self.host}]:{port} {' '.join(public)}\n")
+        return f"sftp://{self.user}@{self.host}:{port}{self.path}"
 
     def sessions(self) -> list[psutil.Process]:
         """The living processes of its connections, parents first."""
@@ -135,9 +145,12 @@ class Sshd:
     def _launch(self) -> subprocess.Popen[bytes]:
         command = [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
         if ROOT:
+            source = f"--bind {shlex.quote(str(self.served))}"
+            if self._size:
+                source = f"-t tmpfs -o mode=755,size={self._size} none"
             script = (
                 f"mount -t tmpfs none /run && mkdir -m 755 /run/sshd && "
-                f"mount --bind {shlex.quote(str(self.served))} {CHROOT} && "
+                f"mount {source} {CHROOT} && "
                 f"exec {shlex.join(command)}"
             )
             command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
@@ -177,8 +190,10 @@ def free_port(host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> int:
 
 
 @contextlib.contextmanager
-def sshd(folder: Path, served: Path, *, more: str = "", options: str = "") -> Iterator[Sshd]:
-    server = Sshd(folder, served, more=more, options=options)
+def sshd(
+    folder: Path, served: Path, *, more: str = "", options: str = "", size: str = ""
+) -> Iterator[Sshd]:
+    server = Sshd(folder, served, more=more, options=options, size=size)
     try:
         yield server
     finally:
