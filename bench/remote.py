@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -112,19 +113,21 @@ def idle(seconds: int = 60) -> bool:
     """What the server's own log counts, for a worker of five models and nothing to do."""
     with folder() as root:
         models = [f"m{n}" for n in range(5)]
-        with primary(root, models) as client, spool_over_ssh(root, "-l DEBUG3") as server:
+        with primary(root, models) as client, noting(root) as server:
             worker = start_worker(root, server)
             try:
                 wait_until(lambda: worker_is_shown(client), "the worker's first beat")
                 time.sleep(3)  # what it does at its start is over
-                before = len(server.log())
+                before = len((root / "requests").read_text())
                 time.sleep(seconds)
-                said = server.log()[before:]
+                said = (root / "requests").read_text()[before:]
             finally:
                 worker.send_signal(signal.SIGTERM)
                 worker.wait()
-    kinds = Counter(re.findall(r"request \d+: (\w+)", said))
-    looks = sum(1 for line in said.splitlines() if re.search(r"request \d+: lstat .*bell", line))
+    # A request's number stands before each line about it; what was asked in the first one.
+    asked = dict(reversed(re.findall(r"request (\d+): (\w+)", said)))
+    kinds = Counter(asked.values())
+    looks = kinds["lstat"] - kinds["read"]  # there is one before each small file that is read
     rest = sum(kinds.values()) - looks
     print(
         f"an idle worker of {len(models)} models, requests a second: {looks / seconds:.2f} for the "
@@ -159,7 +162,7 @@ def queue(many_: int = 100_000) -> bool:
 @contextmanager
 def two_queues(root: Path, sizes: tuple[int, int]) -> Iterator[dict[int, Claims]]:
     found: dict[int, Claims] = {}
-    with sshd_over(root, root, "") as server:
+    with sshd(root / "sshd", root) as server:
         open_: list[subprocess.Popen[str]] = []
         transports = []
         try:
@@ -347,15 +350,17 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def sshd_over(root: Path, served: Path, options: str) -> Iterator[Sshd]:
-    more = "LogLevel DEBUG3\n" if options else ""
-    with sshd(root / "sshd", served, more=more, options=options) as server:
+def spool_over_ssh(root: Path) -> Iterator[Sshd]:
+    with sshd(root / "sshd", root / "data/spool") as server:
         yield server
 
 
 @contextmanager
-def spool_over_ssh(root: Path, options: str = "") -> Iterator[Sshd]:
-    with sshd_over(root, root / "data/spool", options) as server:
+def noting(root: Path) -> Iterator[Sshd]:
+    """An sshd whose SFTP server notes each request in the file ``requests``."""
+    program = shutil.which("sftp-server", path="/usr/lib/openssh:/usr/libexec/openssh")
+    command = f"ForceCommand {program} -e -l DEBUG3 2>> {root}/requests"
+    with sshd(root / "sshd", root / "data/spool", more=command, chroot=False) as server:
         yield server
 
 

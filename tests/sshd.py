@@ -45,6 +45,7 @@ class Sshd:
         more: str = "",
         options: str = "",
         size: str = "",
+        chroot: bool = ROOT,
         host: str = "127.0.0.1",
         prefix: Sequence[str] = (),
     ) -> None:
@@ -66,6 +67,7 @@ class Sshd:
         self._more = more
         self._options = options
         self._size = size
+        self._chroot = chroot
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.start()
@@ -73,7 +75,7 @@ class Sshd:
     @property
     def path(self) -> str:
         """Where a client finds ``served``."""
-        return "/" if ROOT else str(self.served)
+        return "/" if self._chroot else str(self.served)
 
     @property
     def url(self) -> str:
@@ -132,7 +134,7 @@ class Sshd:
         public = (self.folder / "host_key.pub").read_text().split()[:2]
         name = self.host if port == 22 else f"[{self.host}]:{port}"
         (self.ssh / "known_hosts").write_text(f"{name} {' '.join(public)}\n")
-        chroot = f"ChrootDirectory {CHROOT}\n" if ROOT else ""
+        chroot = f"ChrootDirectory {CHROOT}\n" if self._chroot else ""
         (self.folder / "sshd_config").write_text(
             f"Port {port}\nListenAddress {self.host}\nHostKey {self.folder}/host_key\n"
             f"PidFile none\nAuthorizedKeysFile {self.folder}/authorized_keys\n"
@@ -191,9 +193,15 @@ def free_port(host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> int:
 
 @contextlib.contextmanager
 def sshd(
-    folder: Path, served: Path, *, more: str = "", options: str = "", size: str = ""
+    folder: Path,
+    served: Path,
+    *,
+    more: str = "",
+    options: str = "",
+    size: str = "",
+    chroot: bool = ROOT,
 ) -> Iterator[Sshd]:
-    server = Sshd(folder, served, more=more, options=options, size=size)
+    server = Sshd(folder, served, more=more, options=options, size=size, chroot=chroot)
     try:
         yield server
     finally:
