@@ -27,6 +27,7 @@ COMMANDS = {
     "models": ("client.commands", "models", "List the models."),
     "doctor": ("client.commands", "doctor", "Show what somebody should look at."),
     "ledger": ("modelrunner", "ledger", "Verify, show or export the ledger."),
+    "spool": ("deploy.commands", "spool", "Let workers and colleagues in, or shut them out."),
 }
 
 
