@@ -28,6 +28,7 @@ SMALL, BULK = 4, 4  # links at most, for short requests and for transfers
 IDLE = 60.0  # seconds after which a link that nobody needs is closed; the last one stays
 BACK_OFF = (0.5, 30.0)  # seconds: first and longest pause after a dial that failed
 LOOK = 0.5  # seconds between the warden's looks
+LOOK_THERE = "the log of its sshd says why (a chroot's parents must be root's alone)"
 
 
 class Link:
@@ -154,7 +155,8 @@ class Links:
                 self._give_back(link)
                 raise
         except Broken as e:
-            raise self._failed(Unreachable(f"{self._name}: {e}")) from e
+            said = f"{self._name}: {e} before SFTP began; if it does so every time, {LOOK_THERE}"
+            raise self._failed(Unreachable(said)) from e
         except SpoolError as e:
             self._failed(e)
             raise
