@@ -196,6 +196,11 @@ class Links:
                 stuck = [link for link in self._used if link.until and link.until < now]
                 # The one used last lies last, and stays.
                 old = [link for link in self._idle[:-1] if now - link.idle_since > IDLE]
+                if stuck:
+                    # Nor would these answer: else the next verb would wait as long again,
+                    # and the one after it, a link each.
+                    silent = min(link.until or now for link in stuck) - self._patience
+                    old += [link for link in self._idle if link.idle_since <= silent]
                 self._idle = [link for link in self._idle if link not in old]
             for link in stuck:
                 link.shut(f"no answer for {self._patience:.0f} s")

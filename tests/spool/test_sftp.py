@@ -339,6 +339,22 @@ def test_idle_connections_are_closed_but_for_one(
     transport.check("bell")
 
 
+def test_idle_connections_that_would_not_answer_either_cost_no_further_wait(
+    transport: SftpTransport, line: Relay
+) -> None:
+    """All of them hang behind the same line: one deadline for all."""
+    links = transport._links
+    with links.link("1"), links.link("2"), links.link("3"), links.link("4"):
+        pass
+    line.freeze()
+    with pytest.raises(Unreachable, match="no answer for 2 s"):
+        transport.check("bell")
+    assert links._idle == []
+    line.thaw()
+    until_it_works(lambda: transport.check("bell"))
+    assert line.accepted == 5
+
+
 def test_after_a_failed_dial_the_next_one_waits_longer_and_longer(
     server: Sshd, line: Relay
 ) -> None:
@@ -376,7 +392,7 @@ def test_verbs_that_the_account_does_not_have_are_refused(tmp_path: Path) -> Non
     without = VERBS.replace("posix-rename,", "")
     with sshd(tmp_path / "s2", tmp_path / "root", options=f"-p {without}") as server:
         own = SftpTransport(parse_address(server.url), server.ssh)
-        with pytest.raises(Refused, match="file to other: .* has no posix-rename@"):
+        with pytest.raises(Refused, match=r"file to other: .* has no posix-rename@"):
             own.move("file", "other")
         assert sorted(own.names("")) == ["file"]
         own.close()
