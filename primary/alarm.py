@@ -29,3 +29,22 @@ class Alarm:
             while (left := min(self._due, until) - time.monotonic()) > 0:
                 self._condition.wait(left)
             self._due = math.inf
+
+
+class Budget:
+    """How often each of several peers may wake somebody at once.
+
+    ``burst`` times in a row, and ``rate`` times a second for ever. For one thread.
+    """
+
+    def __init__(self, burst: float, rate: float) -> None:
+        self._burst, self._rate = burst, rate
+        self._left: dict[str, tuple[float, float]] = {}  # (rings left, at this moment), by peer
+
+    def allows(self, peer: str, now: float) -> bool:
+        """Whether it may ring now, at ``now`` on the monotonic clock; if so, that is counted."""
+        left, then = self._left.get(peer, (self._burst, now))
+        left = min(self._burst, left + (now - then) * self._rate)
+        allowed = left >= 1.0
+        self._left[peer] = (left - allowed, now)
+        return allowed

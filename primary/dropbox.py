@@ -20,8 +20,8 @@ from ledger.errors import LedgerStopped
 from ledger.events import Submitted
 from ledger.jobs import Job, State
 from ledger.log import Ledger
-from primary.errors import BadInput, PrimaryError, TooLarge
-from primary.files import Files
+from primary.errors import BadInput, NoRoom, PrimaryError, TooLarge
+from primary.files import RESERVE, Files
 from primary.submission import Submissions
 from spool.drops import LONGEST, DropFolder, stem_of
 from spool.errors import Gone, SpoolError
@@ -59,12 +59,13 @@ class Dropbox:
         self._due: set[str] = set()  # jobs to answer: new ones, changed ones, and those that failed
         self._seen = ledger.board.head()[0]  # the last record whose job was looked at
         self._aside: dict[str, str] = {}  # by job: the zip that leaves with the first answer
+        self.troubles: dict[str, str] = {}  # by model: why its folder cannot be looked into
 
     def recover(self) -> None:
         """D1 and D2, and answers that are missing or old."""
         for model in self._models():
             folder = self._folder(model)
-            for id, name in folder.taken():
+            for id, name in self._taken(folder, model):
                 if self._ledger.board.job(id) is None:
                     self._put_back(folder, name, id)
                 else:
@@ -83,11 +84,16 @@ class Dropbox:
 
     def tend(self, now: float) -> None:
         """Look into every folder, and bring the answers up to date."""
-        for model in self._models():
+        models = self._models()
+        for model in models:
             try:
                 self._look(self._folder(model), model, now)
             except (SpoolError, OSError) as e:
-                log.warning("the drop folder of model %s: %s (tried again)", model, e)
+                self._trouble(model, str(e))
+            else:
+                self.troubles.pop(model, None)
+        for model in self.troubles.keys() - models.keys():
+            del self.troubles[model]
         # The ledger says which jobs have changed: what waits costs nothing.
         while records := self._ledger.iterate(self._seen, NEWS):
             self._seen = records[-1].seq
@@ -97,6 +103,19 @@ class Dropbox:
                 self._due.discard(id)
 
     # --- inside --------------------------------------------------------------------
+
+    def _taken(self, folder: DropFolder, model: str) -> list[tuple[str, str]]:
+        try:
+            return folder.taken()
+        except SpoolError as e:
+            self._trouble(model, str(e))  # at the next start: D1 and D2 can wait
+            return []
+
+    def _trouble(self, model: str, why: str) -> None:
+        """Said once; it is tried again at every look."""
+        if self.troubles.get(model) != why:
+            log.warning("the drop folder of model %s: %s (tried again)", model, why)
+        self.troubles[model] = why
 
     def _look(self, folder: DropFolder, model: str, now: float) -> None:
         for name, verdict in folder.look(now):
@@ -156,6 +175,8 @@ class Dropbox:
         upload = self._submissions.receive()
         try:
             with folder.open(job, name) as file:
+                if os.fstat(file.fileno()).st_size > self._files.free() - RESERVE:
+                    raise NoRoom("no room for it on the primary's disk")
                 while data := file.read(CHUNK):
                     upload.write(data)
             self._submissions.check(self._submissions.model(model), upload)

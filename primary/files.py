@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import uuid
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -26,7 +27,9 @@ FileName = Literal["input.zip", "job_log.txt", "output.zip"]
 RESERVE = 32 * 1024 * 1024  # bytes kept free for the ledger: below it nothing is taken in
 MAX_UPLOAD = 64 * 1024**3  # bytes of one input
 MAX_BAD = 256  # files kept in bad/
+MAX_BAD_EACH = 32  # of one worker: no other's are pushed out by them
 MODE = 0o440
+PRIVATE = 0o700  # of the folders that are nobody's business but the primary's
 
 
 class JobFile(msgspec.Struct):
@@ -95,6 +98,7 @@ class Files:
         try:
             for folder in (self.incoming, self.jobs, self.bad):
                 folder.mkdir(parents=True, exist_ok=True)
+                keep_private(folder)
             probe = self.incoming / ".probe"
             probe.touch()
             probe.unlink()
@@ -179,18 +183,38 @@ class Files:
             raise NoSuchFile(f"job {job} has no {name}") from None
         return JobFile(file, os.fstat(file.fileno()).st_size, live=False)
 
-    def keep_bad(self, name: str, data: bytes, reason: str) -> None:
-        """Keep what could not be believed, for the operator; the oldest go."""
+    def keep_bad(self, source: str, name: str, data: bytes, reason: str) -> None:
+        """Keep what could not be believed, for the operator; the oldest go.
+
+        ``source`` is the worker that it came from. Raises NoRoom.
+        """
         with _room(self.bad):
             stamp = f"{len(os.listdir(self.bad)):06d}-{uuid.uuid4().hex[:8]}"
-            (self.bad / f"{stamp}-{name}").write_bytes(data)
-            (self.bad / f"{stamp}-{name}.why.txt").write_text(reason + "\n")
-            kept = sorted(self.bad.iterdir(), key=lambda p: p.stat().st_mtime)
-            for old in kept[: max(0, len(kept) - 2 * MAX_BAD)]:
+            (self.bad / f"{stamp}-{source}~{name}").write_bytes(data)
+            (self.bad / f"{stamp}-{source}~{name}.why.txt").write_text(reason + "\n")
+            kept = sorted(self.bad.iterdir(), key=lambda p: p.stat().st_mtime_ns)
+            of_source = [p for p in kept if p.name[len(stamp) + 1 :].startswith(f"{source}~")]
+            over = of_source[: max(0, len(of_source) - 2 * MAX_BAD_EACH)]
+            over += kept[: max(0, len(kept) - len(over) - 2 * MAX_BAD)]
+            for old in over:
                 old.unlink(missing_ok=True)
 
     def bad_count(self) -> int:
         return sum(1 for name in os.listdir(self.bad) if name.endswith(".why.txt"))
+
+
+def keep_private(path: Path) -> None:
+    """Close a folder or a file of ours to everybody else. Raises OSError.
+
+    What belongs to another user is as an operator wants it.
+    """
+    try:
+        info = path.stat()
+    except FileNotFoundError:
+        return
+    closed = stat.S_IMODE(info.st_mode) & PRIVATE
+    if info.st_uid == os.geteuid() and stat.S_IMODE(info.st_mode) != closed:
+        path.chmod(closed)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

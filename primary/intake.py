@@ -8,6 +8,8 @@ and the worker, whose claim still lies there, delivers again.
 from __future__ import annotations
 
 import logging
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -22,10 +24,12 @@ from spool import dispatch as places
 from spool.believe import copy_believed, open_believed
 from spool.dispatch import Dispatch
 from spool.errors import Gone, NoSpace, SpoolError, Unbelievable
-from spool.names import Claim, ReportName
+from spool.names import Claim, ReportName, shown
 from spool.reports import AnyReport, FileFact, FinalReport, decode_report
 
 SMALL = 1024 * 1024  # bytes of results that are copied at once, without the pool
+REFUSALS = 16  # reports of one worker that are refused in one tick; the others wait
+COPIES = 3  # results of one worker that are copied at a time; below server.POOL
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,9 @@ class Intake:
         self._attempts = attempts
         self._wake = wake
         self._busy: set[str] = set()  # jobs whose results are being taken
+        self._refusals: Counter[str] = Counter()  # since the last tick began, by worker
+        self._copying: Counter[str] = Counter()  # results in the pool, by worker
+        self._lock = threading.Lock()
 
     def busy(self, job: str) -> bool:
         """Whether results of the job are being taken: nothing else may end its attempt now.
@@ -57,22 +64,16 @@ class Intake:
         """
         return job in self._busy
 
+    def begin(self) -> None:
+        """A tick begins: every worker may be wrong ``REFUSALS`` times again."""
+        self._refusals.clear()
+
     def take(self, worker: str, name: ReportName, held: Iterable[Claim]) -> None:
         """Look into a report; ``held`` are the claims seen in that worker's ``cur/``."""
-        if name.job in self._busy:
+        read = self._read(worker, name)
+        if read is None:
             return
-        try:
-            raw = self._dispatch.report(worker, name)
-        except Gone:
-            return
-        except Unbelievable as e:
-            self._refuse(worker, name, b"", str(e))
-            return
-        try:
-            report = decode_report(raw)
-        except Unbelievable as e:
-            self._refuse(worker, name, raw, str(e))
-            return
+        raw, report = read
         claims = tuple(held)
         ignored = believable(self._ledger.board.job(name.job), worker, name, report, claims)
         if ignored is not None:
@@ -83,16 +84,10 @@ class Intake:
 
     def late(self, worker: str, name: ReportName, claims: tuple[Claim, ...]) -> None:
         """Keep what an attempt that is over still sent, shown but never counted; retire it."""
-        if name.job in self._busy:
+        read = self._read(worker, name)
+        if read is None:
             return
-        try:
-            raw = self._dispatch.report(worker, name)
-            report = decode_report(raw)
-        except Gone:
-            return
-        except Unbelievable as e:
-            self._refuse(worker, name, b"", str(e))
-            return
+        report = read[1]
 
         def keep() -> None:
             if isinstance(report, FinalReport):
@@ -101,7 +96,36 @@ class Intake:
 
         self._go(worker, name, report, keep)
 
+    def forged(self, worker: str, name: ReportName, claims: tuple[Claim, ...]) -> None:
+        """A final report about claims that are not believed: its worker is done with them.
+
+        It may have claimed in good faith what another one of its model had forged; it
+        would deliver for ever. Nothing of it counts, and both are taken away.
+        """
+        read = self._read(worker, name)
+        if read is None:
+            return
+        raw, report = read
+        given_back = isinstance(report, FinalReport) and report.end == "lost" and not report.run
+        if not given_back:
+            self._refuse(worker, name, raw, f"its claim {claims[0]} is not its job's input")
+        self._dispatch.retire(worker, name.key, claims)
+
     # --- inside --------------------------------------------------------------------
+
+    def _read(self, worker: str, name: ReportName) -> tuple[bytes, AnyReport] | None:
+        """A report, if it is its turn and one; what is none is refused."""
+        if name.job in self._busy or self._refusals[worker] >= REFUSALS:
+            return None
+        raw = b""
+        try:
+            raw = self._dispatch.report(worker, name)
+            return raw, decode_report(raw)
+        except Gone:
+            return None
+        except Unbelievable as e:
+            self._refuse(worker, name, raw, str(e))
+            return None
 
     def _go(
         self, worker: str, name: ReportName, report: AnyReport, work: Callable[[], None]
@@ -123,18 +147,28 @@ class Intake:
                 self._busy.discard(name.job)
             return True
 
-        self._busy.add(name.job)
         if _size(report) <= SMALL:
+            self._busy.add(name.job)
             guarded()
-        else:
-            self._pool.submit(self._in_pool, guarded)
+        elif self._copying[worker] < COPIES:  # else at a later look: it wakes us when one is done
+            self._busy.add(name.job)
+            self._count(worker, 1)
+            self._pool.submit(self._in_pool, worker, guarded)
 
-    def _in_pool(self, work: Callable[[], bool]) -> None:
+    def _in_pool(self, worker: str, work: Callable[[], bool]) -> None:
         try:
-            if work():
-                self._wake()  # a full disk is looked at again at the next rescan, not at once
+            done = work()
         except Exception:
             log.exception("taking a report failed; it is tried again")
+            done = False
+        finally:
+            self._count(worker, -1)
+        if done:
+            self._wake()  # a full disk is looked at again at the next rescan, not at once
+
+    def _count(self, worker: str, change: int) -> None:
+        with self._lock:
+            self._copying[worker] += change
 
     def _accept(
         self,
@@ -206,9 +240,11 @@ class Intake:
 
     def _refuse(self, worker: str, name: ReportName, raw: bytes, reason: str) -> None:
         """To bad/, for the operator; taken away, so that the worker delivers again."""
+        reason = shown(reason, 1000)  # it may quote the worker
+        self._refusals[worker] += 1
         log.warning("report %s of worker %s is not believed: %s", name, worker, reason)
         try:
-            self._files.keep_bad(f"{worker}-{name}", raw, f"worker {worker}: {reason}")
+            self._files.keep_bad(worker, str(name), raw, f"worker {worker}: {reason}")
         except NoRoom as e:
             log.warning("not kept in bad/: %s", e)
         try:

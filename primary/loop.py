@@ -8,6 +8,7 @@ and the leases. Nothing here is remembered that a restart would need.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -35,12 +36,14 @@ from primary.rules import (
     ticket_of,
 )
 from spool.dispatch import Dispatch, Sighting
-from spool.errors import Gone, SpoolError, Unbelievable
+from spool.errors import Gone, SpoolError
 from spool.manifest import Model
 from spool.names import Claim, Ticket, key
 
 WINDOW = 64  # tickets of one model that stand in new/ at a time
 SETTLED = 2  # scans in a row that must miss a ticket before it is missing
+SHOWN = 100  # lines about what is strange
+TAKEN_AWAY = 256  # forged tickets that one tick removes
 LONG_GAP = 30.0  # seconds between ticks after which all leases start afresh
 
 log = logging.getLogger(__name__)
@@ -66,6 +69,9 @@ class Loop:
         self._models = models
         self._published: dict[str, tuple[str, Ticket]] = {}  # (model, ticket), by job
         self._missed: dict[str, int] = {}  # scans in a row, by job
+        self._hidden: dict[str, float] = {}  # since when its files may lie where we cannot look
+        self._blind = False  # a worker could not be looked at
+        self._unknown: set[str] = set()  # ids whose files lie in the spool, but not in the ledger
         self._scans = 0
         self._last: float | None = None
         self.strange: list[str] = []
@@ -78,29 +84,36 @@ class Loop:
     def tick(self, now: float) -> None:
         """One pass; ``now`` is the monotonic clock in seconds."""
         if self._last is not None and now - self._last > LONG_GAP:
-            self._nodes.restart_leases(now)
+            self.restart_leases(now)
         self._last = now
+        self._intake.begin()
         workers = self._dispatch.workers()
         self._hear(workers, now)
-        seen = self._dispatch.scan(self._dispatch.models(), workers)
+        seen = self._forged(self._dispatch.scan(self._dispatch.models(), workers))
         self._nodes.sighted(seen.claims)
         self._scans += 1
         self._tend(seen, now)
         self._refill(seen)
+
+    def restart_leases(self, now: float) -> None:
+        """All leases start afresh."""
+        self._nodes.restart_leases(now)
+        self._hidden.clear()
 
     # --- looking -------------------------------------------------------------------
 
     def _hear(self, workers: list[str], now: float) -> None:
         self._nodes.forget(workers)
         for worker in workers:
+            raw: bytes | None = None
+            wrong = ""
             try:
-                raw: bytes | None = self._dispatch.beat(worker)
+                raw = self._dispatch.beat(worker)
             except Gone:
-                raw = None
-            except (Unbelievable, SpoolError) as e:
-                log.warning("beat of worker %s: %s", worker, e)
-                raw = None
-            self._nodes.heard(worker, raw, now)
+                pass
+            except SpoolError as e:
+                wrong = str(e)
+            self._nodes.heard(worker, raw, now, wrong)
 
     def _tend(self, seen: Sighting, now: float) -> None:
         """Reconcile every job that has files, runs, or is to be killed."""
@@ -114,31 +127,109 @@ class Loop:
                     self._missed.pop(id, None)
             else:
                 by_job.setdefault(id, Seen())
-        self.strange = [
-            f"worker {name} cannot be looked at: {why}" for name, why in seen.unseen.items()
-        ]
+        self._blind = bool(seen.unseen)
+        self.strange = []
+        self._note(seen)
+        self._unknown = set()
         held = _held(seen)
         for id in (*by_job, *(wanted.keys() - by_job.keys())):
             job = board.job(id)
             files = by_job.get(id, Seen())
+            if job is None:
+                self._unknown.add(id)
             if job is not None and row_of(job, files, published=id in self._published) is None:
                 self.strange.append(f"job {id}: its files are in no row of the file table")
             actions = reconcile(job, files)
             if not any(isinstance(action, Missing) for action in actions):
                 self._missed.pop(id, None)  # two scans *in a row* must miss it
+                self._hidden.pop(id, None)
             for action in actions:
-                if isinstance(action, Missing) and self._may_be_unseen(id, job, seen):
+                if isinstance(action, Missing) and self._is_hidden(id, job, seen, now):
                     continue
                 self._try(id, partial(self._act, action, job, held))
             if job is not None and not job.final:
                 self._try(id, partial(self._lease, job, files, now))
             if job is None or job.state is not State.QUEUED:
                 self._published.pop(id, None)
+        for id in self._hidden.keys() - (by_job.keys() | wanted.keys()):
+            del self._hidden[id]
+        if len(self.strange) > SHOWN:
+            more = len(self.strange) - SHOWN
+            self.strange = [*self.strange[:SHOWN], f"{more} more things are strange"]
 
-    def _may_be_unseen(self, id: str, job: Job | None, seen: Sighting) -> bool:
-        """Whether what is missing may lie where this scan could not look."""
-        holder = job.worker if job is not None else None
-        return bool(seen.unseen) and (id in self._published or holder in seen.unseen)
+    def _note(self, seen: Sighting) -> None:
+        """What an operator should see; and what is forged is taken out of the queues."""
+        self.strange += [
+            f"worker {name} cannot be looked at, and nothing of it is taken: {why}"
+            for name, why in seen.unseen.items()
+        ]
+        self.strange += [
+            f"nothing of model {name} is published or missed: {why}"
+            for name, why in seen.flooded.items()
+        ]
+        self.strange += seen.strange
+        for model, ticket in seen.forged_tickets[:TAKEN_AWAY]:
+            self._try(ticket.job, partial(self._dispatch.take_away, model, ticket))
+        for model, count in Counter(model for model, _ in seen.forged_tickets).items():
+            what = f"models/{model}/new: {count} tickets were forged, and are taken away"
+            log.warning("%s", what)
+            self.strange.append(what)
+
+    def _forged(self, seen: Sighting) -> Sighting:
+        """Without the reports about claims that are not believed: those are seen to here."""
+        if not seen.forged_claims:
+            return seen
+        forged: dict[tuple[str, str], list[Claim]] = {}
+        for worker, claim in seen.forged_claims:
+            forged.setdefault((worker, claim.key), []).append(claim)
+        for worker, claim in seen.claims:
+            forged.pop((worker, claim.key), None)  # its reports are about the genuine one
+        kept = []
+        for worker, name in seen.reports:
+            claims = forged.get((worker, name.key))
+            if claims is None:
+                kept.append((worker, name))
+            elif name.kind == "final":
+                step = partial(self._intake.forged, worker, name, tuple(claims))
+                self._try(name.job, step)
+        return seen._replace(reports=kept)
+
+    def _is_hidden(self, id: str, job: Job | None, seen: Sighting, now: float) -> bool:
+        """Whether what is missing may lie where this scan could not look, and is waited for.
+
+        As long as for a worker that says nothing: else one that cannot be looked at
+        would keep for ever what it holds.
+        """
+        queued = job is not None and job.state is State.QUEUED
+        if job is None or (queued and id not in self._published):
+            return False
+        if queued and job.model in seen.flooded:
+            # Its ticket may still stand there; it can be taken back without a listing.
+            ticket = ticket_of(job)
+            if job.kill_wanted and ticket is not None:
+                self._try(id, partial(self._act, Unlink(job.model, ticket, True), job, {}))
+            return True
+        hidden = bool(seen.unseen) if queued else job.worker in seen.unseen
+        if not hidden:
+            self._hidden.pop(id, None)
+            return False
+        silence = now - self._hidden.setdefault(id, now)
+        where = "the worker that may hold it"
+        if not queued:
+            silence = max(silence, self._nodes.silence(job.worker or "", job.instance or "", now))
+            where = f"worker {job.worker}"
+            run = key(id, job.attempt)
+            if job.kill_wanted and (job.worker or "", run) not in seen.stops:
+                stop = Stop(job.worker or "", run, f"killed by {job.kill_by}")
+                self._try(id, partial(self._act, stop, job, {}))
+        if judge(silence, self._lease_of(job)) == "lost":
+            reason = f"{where} was silent or could not be looked at for {silence:.0f} s"
+            self._try(id, partial(self._give_up, job, reason, confirmed=False))
+        return True
+
+    def _lease_of(self, job: Job) -> float | None:
+        model = self._models().get(job.model)
+        return lease_of(job, model.lease if model else DEFAULT_LEASE)
 
     def _try(self, id: str, step: Callable[[], None]) -> None:
         """What goes wrong with one job holds up no other, nor the retiring that makes room."""
@@ -164,7 +255,7 @@ class Loop:
             case Unlink(model, ticket, then_kill):
                 # ENOENT means that a worker was faster: the next scan finds its claim.
                 if self._dispatch.unpublish(model, ticket) and then_kill and job is not None:
-                    self._kill_waiting(job)
+                    self._kill_waiting(job, taken_back=True)
             case Missing() if job is not None:
                 self._miss(job)
             case Strange(what):
@@ -186,8 +277,7 @@ class Loop:
 
     def _lease(self, job: Job, seen: Seen, now: float) -> None:
         """A silent worker's claim, or one that its worker leaves out of its beats."""
-        model = self._models().get(job.model)
-        lease = lease_of(job, model.lease if model else DEFAULT_LEASE)
+        lease = self._lease_of(job)
         finals = {(w, n.key) for w, n in seen.reports if n.kind == "final"}
         for worker, claim in seen.claims:
             if claim.ticket != ticket_of(job):
@@ -236,19 +326,18 @@ class Loop:
 
         self._ledger.append(decide)
 
-    def _kill_waiting(self, job: Job) -> None:
+    def _kill_waiting(self, job: Job, *, taken_back: bool = False) -> None:
         """The ticket is out of reach of every worker: nothing of the job runs."""
+        blind = self._blind
 
         def decide(lookup: Callable[[str], Job | None]) -> tuple[AnyEvent, ...]:
             newest = lookup(job.id)
             if newest is None or newest.state is not State.QUEUED or not newest.kill_wanted:
                 return ()
             reason = f"killed by {newest.kill_by} while waiting"
-            return (
-                Killed(
-                    job=job.id, attempt=newest.attempt, confirmed=not newest.loose, reason=reason
-                ),
-            )
+            # Its ticket may have been claimed by a worker that we cannot look at.
+            sure = not newest.loose and not (blind and not taken_back)
+            return (Killed(job=job.id, attempt=newest.attempt, confirmed=sure, reason=reason),)
 
         # F1 if we die here: the restart finds neither ticket nor claim, and kills.
         self._published.pop(job.id, None)
@@ -262,12 +351,13 @@ class Loop:
             return
         standing: dict[str, int] = {}
         busy = {claim.key for _, claim in seen.claims} | {t.key for _, t in seen.tickets}
-        for model, _ in seen.tickets:
-            standing[model] = standing.get(model, 0) + 1
+        for model, ticket in seen.tickets:
+            if ticket.job not in self._unknown:
+                standing[model] = standing.get(model, 0) + 1
         rung = False
         for model in self._ledger.board.queued_models():
             room = WINDOW - standing.get(model, 0)
-            if room <= 0:
+            if room <= 0 or model in seen.flooded:
                 continue
             # Claimed jobs whose Started is not here yet stand at the head too.
             for job in self._ledger.board.queue(model, WINDOW + len(seen.claims)):

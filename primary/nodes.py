@@ -8,6 +8,7 @@ afresh.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Literal
 
@@ -15,14 +16,24 @@ import msgspec
 
 from primary.rules import BEATS_WITHOUT, Liveness, judge
 from spool.errors import Unbelievable
-from spool.names import Claim
+from spool.names import Claim, is_plain, shown
 from spool.reports import Beat, decode_beat
 
 DEFAULT_LEASE = 900.0  # seconds; equals the default in spool.manifest
+MAX_INSTANCES = 64  # of one worker whose signs of life are remembered
+MAX_MODELS = 256  # of one worker that are shown
+MAX_ERROR = 500  # characters of a worker's words that are shown
+
+log = logging.getLogger(__name__)
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A machine as the nodes page shows it. ``last_seen`` is in seconds, sizes in bytes."""
+    """A machine as the nodes page shows it.
+
+    ``last_seen`` is in seconds on the primary's clock, sizes are in bytes. What a
+    worker said of itself is in one line and capped: no name of its choosing drives
+    a terminal. ``outdated``: its version is not the primary's.
+    """
 
     name: str
     node_url: str
@@ -32,6 +43,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     models: dict[str, str] = {}
     version: str = ""
+    outdated: bool = False
     slots: int = 0
     jobs: tuple[str, ...] = ()
     last_seen: float | None = None
@@ -54,13 +66,14 @@ class _Watch:
 class _Worker:
     """One worker's folder: its last beat, and when each instance last gave a sign of life."""
 
-    __slots__ = ("beat", "changed", "looked", "raw", "watches", "wrong")
+    __slots__ = ("beat", "changed", "doubted", "looked", "raw", "watches", "wrong")
 
     def __init__(self) -> None:
         self.looked = 0.0
         self.raw = b""
         self.beat: Beat | None = None
         self.wrong = ""
+        self.doubted = False  # ``wrong`` is about the file, not about the bytes of ``raw``
         self.changed: dict[str, float] = {}
         self.watches: dict[Claim, _Watch] = {}
 
@@ -68,9 +81,10 @@ class _Worker:
 class Nodes:
     """All workers. Used by the primary's one tick thread; ``shown`` by any."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, version: str = "") -> None:
         self._workers: dict[str, _Worker] = {}
         self._epoch = now
+        self._version = version
 
     def restart_leases(self, now: float) -> None:
         """All leases start afresh: the silence may have been ours."""
@@ -79,20 +93,30 @@ class Nodes:
             for watch in worker.watches.values():
                 watch.left_out = 0
 
-    def heard(self, name: str, raw: bytes | None, now: float) -> None:
-        """The beat that lies in the worker's folder; None if there is none."""
+    def heard(self, name: str, raw: bytes | None, now: float, wrong: str = "") -> None:
+        """The beat that lies in the worker's folder; None if there is none, or none to believe.
+
+        ``wrong`` says why it is not believed.
+        """
         worker = self._workers.setdefault(name, _Worker())
         worker.looked = now
+        if wrong:
+            self._doubt(name, worker, wrong)
+        elif raw == worker.raw and worker.beat is not None and worker.doubted:
+            worker.wrong, worker.doubted = "", False
         if raw is None or raw == worker.raw:
             return
         worker.raw = raw
         try:
             beat = decode_beat(raw)
         except Unbelievable as e:
-            worker.wrong = str(e)
+            self._doubt(name, worker, str(e))
+            worker.doubted = False  # it is these bytes that are wrong
             return
-        worker.beat, worker.wrong = beat, ""
+        worker.beat, worker.wrong, worker.doubted = beat, "", False
         worker.changed[beat.instance] = now
+        while len(worker.changed) > MAX_INSTANCES:  # a name that is taken over again and again
+            del worker.changed[min(worker.changed, key=worker.changed.__getitem__)]
         held = set(beat.claims)
         for claim, watch in worker.watches.items():
             if claim.instance == beat.instance:
@@ -139,44 +163,56 @@ class Nodes:
     def shown(self, now: float) -> list[Node]:
         return [self._node(name, w, now) for name, w in sorted(self._workers.items())]
 
+    def _doubt(self, name: str, worker: _Worker, why: str) -> None:
+        if worker.wrong != why:  # said once, not at every look
+            log.warning("beat of worker %s: %s", name, shown(why, MAX_ERROR))
+        worker.wrong, worker.doubted = why, True
+
     def _watch(self, name: str, claim: Claim) -> _Watch | None:
         worker = self._workers.get(name)
         return worker.watches.get(claim) if worker else None
 
     def _node(self, name: str, worker: _Worker, now: float) -> Node:
         beat = worker.beat
+        # A copy first, made at one go: the tick thread goes on meanwhile.
+        jobs = tuple(sorted({c.ticket.job for c in tuple(worker.watches)}))
         if beat is None:
-            error = worker.wrong or "it has never given a sign of life"
             return Node(
                 name=name,
                 node_url="",
                 node_type="WORKER",
                 status="STOPPED",
                 liveness="lost",
-                error=error,
+                jobs=jobs,
+                error=shown(worker.wrong, MAX_ERROR) or "it has never given a sign of life",
             )
         silence = self.silence(name, beat.instance, now)
         liveness: Liveness | Literal["stopped"] = judge(silence, DEFAULT_LEASE)
         if beat.stopped:
             liveness = "stopped"
-        # A copy first, made at one go: the tick thread goes on meanwhile.
-        jobs = tuple(sorted({c.ticket.job for c in tuple(worker.watches)}))
         running: Literal["RUNNING", "WAITING"] = "RUNNING" if jobs else "WAITING"
         return Node(
             name=name,
-            node_url=beat.node_url,
+            node_url=shown(beat.node_url),
             node_type="WORKER",
             status="STOPPED" if liveness in ("lost", "stopped") else running,
             liveness=liveness,
-            host=beat.host,
-            models=beat.models,
-            version=beat.version,
+            host=shown(beat.host),
+            models=_models(beat),
+            version=shown(beat.version, 64),
+            outdated=beat.version != self._version,
             slots=beat.slots,
             jobs=jobs,
             last_seen=silence,
             free_disk=beat.free_disk,
             free_memory=beat.free_memory,
-            paused=beat.paused,
-            error=worker.wrong or beat.error,
+            paused=shown(beat.paused, MAX_ERROR),
+            error=shown(worker.wrong or beat.error, MAX_ERROR),
             pid=beat.pid,
         )
+
+
+def _models(beat: Beat) -> dict[str, str]:
+    """Those that can be a model's name, with their versions."""
+    named = sorted(name for name in beat.models if is_plain(name))[:MAX_MODELS]
+    return {name: shown(beat.models[name], 64) for name in named}

@@ -24,11 +24,12 @@ from ledger.events import (
     Started,
 )
 from ledger.jobs import Job, State
-from spool.names import Claim, ReportName, Ticket, split_key
+from spool.names import Claim, ReportName, Ticket, shown, split_key
 from spool.reports import AnyReport, FileFact, FinalReport, ProcessedReport, RunReport
 
 UNREACHABLE_AFTER = 30.0  # seconds of silence until a worker is shown as unreachable
 PROCESSED_LEASE = 24 * 3600.0  # seconds: the results exist, so we wait for them longer
+LONGEST = 4096  # characters of a worker's text that the ledger keeps; equals reports.Text
 BEATS_WITHOUT = 2  # beats that leave a claim out until it is given back early
 
 Liveness = Literal["alive", "unreachable", "lost"]
@@ -121,8 +122,9 @@ def _accept_final(
     job: Job, worker: str, report: FinalReport, attempts: int
 ) -> tuple[AnyEvent, ...] | Ignore:
     begun = _begun(job, worker, report)
+    said = shown(report.reason, LONGEST)
     if report.end == "lost":
-        reason = report.reason or f"worker {worker} lost the run"
+        reason = said or f"worker {worker} lost the run"
         if report.run is None:  # it never ran: that costs no attempt
             return (give_up(job, reason, attempts, confirmed=True),)
         starts = job.starts + len(begun)
@@ -131,7 +133,7 @@ def _accept_final(
         if job.kill_wanted:
             killed = _killed(job, report.run, "", report)
             return (*begun, killed)
-        reason = f"worker {worker} ended the run without being asked: {report.reason}"
+        reason = f"worker {worker} ended the run without being asked: {said}"
         starts = job.starts + len(begun)
         return (*begun, give_up(job, reason, attempts, confirmed=True, starts=starts))
     run = report.run or RunReport()
@@ -141,7 +143,7 @@ def _accept_final(
             job=job.id,
             attempt=job.attempt,
             failure=report.failure or "system",
-            reason=report.reason,
+            reason=said,
             run=_facts(run) if report.run else None,
             log=_digest(report.log),
             output=_digest(report.output),
@@ -166,9 +168,9 @@ def _begun(job: Job, worker: str, report: AnyReport) -> tuple[AnyEvent, ...]:
         attempt=job.attempt,
         worker=worker,
         instance=report.instance,
-        host=report.host,
-        node_url=report.node_url,
-        run_dir=report.run_dir,
+        host=shown(report.host),
+        node_url=shown(report.node_url),
+        run_dir=shown(report.run_dir, LONGEST),
     )
     return (started,)
 
@@ -198,8 +200,8 @@ def _facts(run: RunReport) -> RunFacts:
         wall_seconds=run.wall_seconds,
         cpu_seconds=run.cpu_seconds,
         peak_memory=run.peak_memory,
-        containment=run.containment,
-        ended=run.ended,
+        containment=shown(run.containment),
+        ended=tuple(map(shown, run.ended)),
     )
 
 
@@ -286,8 +288,10 @@ def reconcile(job: Job | None, seen: Seen) -> list[Action]:
             known = True  # F2
             if job.kill_wanted:
                 actions.append(Unlink(model, ticket, then_kill=True))
-        elif ticket.attempt < job.attempt or ticket == current:
-            actions.append(Unlink(model, ticket))  # F8
+        elif current is not None:
+            # F8; or of an attempt to come, or with another place in the queue: a worker
+            # renamed it. It is a link of our input: nothing is lost, and it takes no room.
+            actions.append(Unlink(model, ticket))
         else:
             actions.append(Strange(f"{model}/new/{ticket}: not a ticket of this job"))
     reports = {(w, n.key): n for w, n in seen.reports if n.kind == "final"}

@@ -23,10 +23,10 @@ from ledger.errors import LedgerFull
 from ledger.events import AnyEvent, Killed, KillRequested, Record
 from ledger.jobs import Job, State
 from ledger.log import Ledger
-from primary.alarm import Alarm
+from primary.alarm import Alarm, Budget
 from primary.dropbox import Dropbox
 from primary.errors import DataFolderError, NoRoom, NoSuchFile, TooLate, UnknownJob
-from primary.files import RESERVE, FileName, Files, JobFile, Upload
+from primary.files import RESERVE, FileName, Files, JobFile, Upload, keep_private
 from primary.intake import Intake
 from primary.loop import SETTLED, Loop
 from primary.nodes import Node, Nodes
@@ -40,6 +40,8 @@ from spool.manifest import Model
 from spool.names import key
 from spool.watch import Watch
 
+RINGS = (100.0, 20.0)  # by which one worker may wake us at once: in a row, and a second
+SLOWER = 0.5  # seconds until a worker that rings more often is listened to
 START_SHOWS = 0.04  # seconds until a started report is taken
 RESCAN = 2.0  # seconds: the truth, whatever the watch says
 POOL = 4  # threads that copy and hash
@@ -59,15 +61,16 @@ class Primary:
         self._ledger = ledger
         self._shelf = shelf
         self._files = Files(data)
-        self._dispatch = Dispatch(data / "spool")
+        self._dispatch = Dispatch(data / "spool", self._files.jobs)
         self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="copy")
         # Of their own: a server that says nothing must hold up no result and no drop.
         self._fetchers = ThreadPoolExecutor(POOL, thread_name_prefix="fetch")
         self._alarm = Alarm()
+        self._rings = Budget(*RINGS)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._broken: str | None = None
-        self._nodes = Nodes(time.monotonic())
+        self._nodes = Nodes(time.monotonic(), VERSION)
         wake = self._alarm.ring
         self._submissions = Submissions(
             ledger,
@@ -113,7 +116,15 @@ class Primary:
             primary = cls(data, ledger, Shelf(models), allow_urls)
             if ledger.torn:
                 log.warning("%s", ledger.torn)
+            _close_to_others(data)
             primary._dispatch.lay_out(primary._shelf.models())
+            if primary._dispatch.apart():
+                log.warning(
+                    "the spool %s is on another file system than %s: every input and result "
+                    "is copied instead of linked; move it beside the data to save that",
+                    primary._dispatch.root,
+                    data,
+                )
             primary._submissions.recover()
             primary._dropbox.recover()
         except BaseException:
@@ -291,6 +302,8 @@ class Primary:
     def findings(self) -> list[str]:
         """What an operator should know, a line each; empty when all is well."""
         found = [f"spool: {what}" for what in self._loop.strange]
+        found += [f"model {name}: {why}" for name, why in self._dispatch.missing.items()]
+        found += [f"drop folder: {why}" for why in self._dropbox.troubles.values()]
         found += [f"model {name}: {why}" for name, why in self._shelf.errors.items()]
         for node in self.nodes()[1:]:
             if node.liveness in ("unreachable", "lost"):
@@ -335,16 +348,23 @@ class Primary:
         wait a little: a short run has ended by then, and both share one append.
         """
         parts = path.split("/")
-        if parts[-1].startswith("."):
+        if parts[-1].startswith(".") or len(parts) != 4:
             return False
-        if parts[0] == "workers":
-            if len(parts) == 4 and parts[2] == "reports":
-                started = parts[-1].endswith("-started")
-                if started:
-                    self._alarm.ring(within=START_SHOWS)
-                return not started
-            return parts[-1] == "beat.json"
-        return len(parts) == 4 and parts[2] == "drop"
+        now = time.monotonic()
+        if parts[0] == "workers" and parts[2] == "reports":
+            if not self._rings.allows(parts[1], now):
+                self._alarm.ring(within=SLOWER)
+                return False
+            if parts[-1].endswith("-started"):
+                self._alarm.ring(within=START_SHOWS)
+                return False
+            return True
+        if parts[2] != "drop":
+            return False
+        if not self._rings.allows(f"drop/{parts[1]}", now):
+            self._alarm.ring(within=SLOWER)
+            return False
+        return True
 
     def _attempts(self, model: str) -> int:
         return self._loop.attempts(model)
@@ -377,6 +397,16 @@ def _refuse_strange_owner(data: Path) -> None:
             f"the data directory {data} belongs to user {owner}, and this is user {os.geteuid()}; "
             "start the primary as its owner"
         )
+
+
+def _close_to_others(data: Path) -> None:
+    """The ledger and the board hold every job's inputs and ends: no worker's business."""
+    try:
+        keep_private(data / "ledger")
+        for name in ("board.sqlite", "board.sqlite-wal", "board.sqlite-shm"):
+            keep_private(data / name)
+    except OSError as e:
+        raise DataFolderError(f"{e.filename}: its mode cannot be set: {e.strerror}") from e
 
 
 def _why_not(job: Job, name: FileName) -> str:

@@ -8,6 +8,7 @@ hashing; what is compared and kept is the copy.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -33,8 +34,7 @@ def open_believed(folder: Path, name: str, limit: int | None) -> BinaryIO:
             info = os.lstat(name, dir_fd=at)
             if not stat.S_ISREG(info.st_mode):
                 raise Unbelievable(f"{name}: not a regular file")
-            # NONBLOCK: what was a file a moment ago may be a FIFO now.
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+            fd = _open(name, at)
             owner = os.fstat(at).st_uid
         finally:
             os.close(at)
@@ -44,6 +44,18 @@ def open_believed(folder: Path, name: str, limit: int | None) -> BinaryIO:
         os.close(fd)
         raise
     return os.fdopen(fd, "rb")
+
+
+def read_believed(folder: Path, name: str, limit: int) -> bytes:
+    """The bytes of a small file. Raises as ``open_believed`` does.
+
+    It may grow while it is read: the limit holds for what was read.
+    """
+    with open_believed(folder, name, limit) as file, translating(f"{folder.name}/{name}"):
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise Unbelievable(f"{name}: it grows beyond {limit} bytes while it is read")
+    return data
 
 
 def copy_believed(source: BinaryIO, target: Path, limit: int) -> tuple[int, str]:
@@ -65,6 +77,17 @@ def copy_believed(source: BinaryIO, target: Path, limit: int) -> tuple[int, str]
         target.unlink(missing_ok=True)  # a full disk needs the room
         raise
     return size, digest.hexdigest()
+
+
+def _open(name: str, at: int) -> int:
+    try:
+        # NONBLOCK: what was a file a moment ago may be a FIFO now.
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+    except OSError as e:
+        # Not ours to read, or a link or a socket by now: its writer's doing, not the disk's.
+        if e.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO):
+            raise Unbelievable(f"{name}: {e.strerror}") from None
+        raise
 
 
 def _examine(info: os.stat_result, name: str, owner: int, limit: int | None) -> None:

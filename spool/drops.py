@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from spool import names
-from spool.errors import Gone
-from spool.local import translating
+from spool.believe import read_believed
+from spool.errors import Gone, Unbelievable
+from spool.folders import ANSWER_MODE, all_names_in, give_group
+from spool.local import CHUNK, translating
 
 STEADY = 2.0  # seconds between two looks that must agree
 PATIENCE = 3600.0  # seconds without growth until a zip without an end is rejected
@@ -38,6 +40,7 @@ _ANSWERS = (".job.json", ".output.zip", ".log.txt", ".why.txt", ".rejected")
 _HALF = (".part", ".filepart")  # what SFTP clients call a file on its way
 _TAKEN = ".taken."
 _END = b"PK\x05\x06"
+_MAX_ANSWER = 1024 * 1024  # bytes of a job.json; ours have some kilobytes
 _END_SIZE = 22  # bytes of an end record without its comment
 _COMMENT_MAX = 0xFFFF
 
@@ -106,10 +109,13 @@ class DropFolder:
         self._lock = threading.Lock()
 
     def look(self, now: float) -> Iterator[tuple[str, Verdict]]:
-        """(name, verdict) of every candidate, at ``now`` on the monotonic clock."""
+        """(name, verdict) of every candidate, at ``now`` on the monotonic clock.
+
+        Raises Refused where there are too many names, or we may not look.
+        """
         try:
-            found = sorted(n for n in os.listdir(self.path) if is_candidate(n))
-        except FileNotFoundError:
+            found = sorted(n for n in self._listed() if is_candidate(n))
+        except Gone:
             return
         for name in self._resting.keys() - set(found):
             if name in self._explained:  # its owner took it away: nothing is awaited
@@ -152,9 +158,12 @@ class DropFolder:
         return os.fdopen(fd, "rb")
 
     def taken(self) -> list[tuple[str, str]]:
-        """(job, name) of the zips that were set aside and not yet removed (D1, D2)."""
+        """(job, name) of the zips that were set aside and not yet removed (D1, D2).
+
+        Raises Refused as ``look`` does.
+        """
         found = []
-        for entry in os.listdir(self.path) if self.path.is_dir() else ():
+        for entry in self._listed() if self.path.is_dir() else ():
             job, mark, name = entry[1:].partition(_TAKEN)
             if entry.startswith(".") and mark and names.JOB_RE.match(job):
                 found.append((job, name))
@@ -210,24 +219,30 @@ class DropFolder:
     # --- answers -------------------------------------------------------------------
 
     def answer(self, stem: str, job_json: bytes, files: list[tuple[Path, str]]) -> None:
-        """Write ``stem.job.json``; before it, link each (file, suffix) beside it."""
+        """Write ``stem.job.json``; before it, link each (file, suffix) beside it.
+
+        Whoever may read the folder may read them: they get its group.
+        """
         for source, suffix in files:
             target = self.path / f"{stem}{suffix}"
-            if not target.exists() and source.exists():
-                try:
-                    os.link(source, target)
-                except OSError:  # no links here: a copy, whole or not at all
-                    half = self.path / f".half.{stem}{suffix}"
-                    shutil.copyfile(source, half)
-                    half.rename(target)
+            if os.path.lexists(target) or not source.exists():
+                continue
+            give_group(source, os.stat(self.path).st_gid)
+            try:
+                os.link(source, target)
+            except OSError:  # no links here: a copy, whole or not at all
+                with source.open("rb") as data:
+                    self._write(f"{stem}{suffix}", data)
         self._write(f"{stem}.job.json", job_json)
 
     def answered(self, stem: str) -> bytes | None:
-        """The ``stem.job.json`` that lies there."""
+        """The ``stem.job.json`` that lies there; b"" for what cannot be ours."""
         try:
-            return (self.path / f"{stem}.job.json").read_bytes()
-        except FileNotFoundError:
+            return read_believed(self.path, f"{stem}.job.json", _MAX_ANSWER)
+        except Gone:
             return None
+        except Unbelievable:
+            return b""
 
     # --- inside --------------------------------------------------------------------
 
@@ -280,9 +295,20 @@ class DropFolder:
             target = self.path / f"{stem_of(name)}.{n}.zip"
         return target
 
-    def _write(self, name: str, data: str | bytes) -> None:
+    def _listed(self) -> list[str]:
+        return all_names_in(str(self.path), f"{self.path.parent.name}/{self.path.name}")
+
+    def _write(self, name: str, data: str | bytes | BinaryIO) -> None:
+        """Whole or not at all. Never through what somebody put there under our half's name."""
         half = self.path / f".half.{name}"
-        half.write_bytes(data.encode() if isinstance(data, str) else data)
+        half.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with open(os.open(half, flags, ANSWER_MODE), "wb") as file:
+            os.fchmod(file.fileno(), ANSWER_MODE)
+            if isinstance(data, str | bytes):
+                file.write(data.encode() if isinstance(data, str) else data)
+            else:
+                shutil.copyfileobj(data, file, CHUNK)
         half.rename(self.path / name)
 
     def _unlink(self, name: str) -> None:

@@ -50,7 +50,7 @@ class LocalTransport:
     def names(self, folder: str) -> list[str]:
         with translating(folder):
             found = os.listdir(self._prefix + folder)
-        return [name for name in found if not name.startswith(".") and _utf8(name)]
+        return [name for name in found if not name.startswith(".") and is_utf8(name)]
 
     def read(self, path: str, limit: int) -> bytes:
         with translating(path):
@@ -153,8 +153,8 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
         view, offset = view[done:], offset + done
 
 
-def _utf8(name: str) -> bool:
-    # os.listdir hands out undecodable bytes as lone surrogates.
+def is_utf8(name: str) -> bool:
+    """Whether a name of a listing is text; the system hands out other bytes as surrogates."""
     if name.isascii():
         return True
     try:

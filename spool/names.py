@@ -130,6 +130,18 @@ def plain(text: str, what: str) -> str:
     return text
 
 
+def shown(text: str, limit: int = 255) -> str:
+    """A peer's text in one line and at most ``limit`` characters.
+
+    Line ends and tabs become blanks; other control characters, which could drive
+    a terminal, and those that reorder or hide text become U+FFFD.
+    """
+    line = "".join(
+        c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[: limit + 1]
+    )
+    return line if len(line) <= limit else line[: limit - 1] + "\u2026"
+
+
 def is_plain(text: str) -> bool:
     """Whether ``text`` can name a model or a worker."""
     return bool(_PLAIN.match(text))
@@ -145,6 +157,10 @@ BEAT, CUR, TMP, LOG, OUT, REPORTS, STOP = (
     "beat.json", "cur", "tmp", "log", "out", "reports", "stop",
 )  # fmt: skip
 WORKER_FOLDERS = (CUR, TMP, LOG, OUT, REPORTS, STOP)
+
+
+def model_folder(model: str) -> str:
+    return f"{MODELS}/{model}"
 
 
 def new_folder(model: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from msgspec import structs, to_builtins
 
 from ledger.events import Digest, Record
@@ -87,6 +89,19 @@ def model(model: Model) -> dict[str, object]:
 def record(record: Record) -> dict[str, object]:
     event = to_builtins(record.event)
     return {"seq": record.seq, "time": record.time, **event, "hash": record.hash}
+
+
+# What a worker says of itself must not drive a browser, nor the program that a browser
+# starts for an address: so no option, no command, nothing but a place.
+_PLACE = re.compile(
+    r"(ssh|sftp)://([a-z0-9_][a-z0-9_.-]*@)?(\[[0-9a-f:.]+\]|[a-z0-9][a-z0-9.-]*)(:[0-9]{1,5})?/?\Z",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def link(url: str) -> str | None:
+    """A node's address, if it may be shown as a link."""
+    return url if _PLACE.match(url) else None
 
 
 # --- for people -------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from primary.alarm import Alarm
+from primary.alarm import Alarm, Budget
 
 LONG = 60.0  # seconds; a test that needs them has failed
 
@@ -40,3 +40,11 @@ def test_the_earliest_ring_counts_also_for_one_who_waits_already() -> None:
     alarm.ring()
     thread.join(LONG / 2)
     assert waited
+
+
+def test_a_peer_may_ring_so_often_and_no_oftener() -> None:
+    budget = Budget(burst=3, rate=2)
+    assert [budget.allows("w1", 10.0) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert budget.allows("w2", 10.0), "another one's rings are its own"
+    assert [budget.allows("w1", 10.5) for _ in range(2)] == [True, False]
+    assert [budget.allows("w1", 1000.0) for _ in range(4)] == [True] * 3 + [False]

@@ -15,7 +15,7 @@ from ledger.errors import LedgerFull, LedgerStopped
 from ledger.events import Submitted
 from ledger.jobs import Job
 from primary.errors import NoRoom
-from spool.drops import EXPLAIN_AFTER, LONGEST, PATIENCE, STEADY
+from spool.drops import EXPLAIN_AFTER, LONGEST, PATIENCE, STEADY, DropFolder
 from tests.primary.hand import Hand, Worker, zipped
 
 GONE = "00000000-0000-4000-8000-000000000000"
@@ -282,7 +282,7 @@ def test_an_answer_that_cannot_be_written_is_written_later(
 
     (hand.drop / "a.zip").write_bytes(zipped())
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(DropFolder, "_write", full)
         patch.setattr(hand.primary._pool, "submit", lambda work, *args: work(*args))
         look(hand)
         hand.tick(2)

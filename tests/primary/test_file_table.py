@@ -97,7 +97,7 @@ def test_f2_killed_between_unlink_and_ledger(hand: Hand, monkeypatch: pytest.Mon
     class Crash(Exception):
         pass
 
-    def crash(*_: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise Crash
 
     monkeypatch.setattr(hand.primary._loop, "_kill_waiting", crash)
@@ -473,6 +473,26 @@ def test_what_nobody_knows_is_shown_and_not_touched(hand: Hand, w1: Worker) -> N
     (hand.spool / "models/test/new" / str(ticket)).touch()
     (w1.home / "cur" / str(Claim(ticket, "0" * 16))).touch()
     (w1.home / "cur/README").touch()
+    hand.tick()
+    found = "\n".join(hand.primary.findings())
+    assert "models/test/new: 1 tickets were forged" in found
+    assert "workers/w1/cur: 1 claims are not believed" in found
+    (hidden,) = os.listdir(hand.spool / "models/test/new")
+    assert hidden.startswith(".") and hidden.endswith(f"-{ticket}"), "out of the workers' sight"
+    before = hand.left()
+    hand.tick(3)
+    assert hand.left() == before and len(before) == 3
+
+
+def test_the_input_of_a_job_that_the_ledger_does_not_know_is_shown(hand: Hand, w1: Worker) -> None:
+    ticket = Ticket(99, 1, GONE, "ab" * 32)
+    (hand.data / "jobs" / GONE).mkdir()
+    (hand.data / "jobs" / GONE / "input.zip").touch()
+    for place in (
+        hand.spool / "models/test/new" / str(ticket),
+        w1.home / "cur" / str(Claim(ticket, "0" * 16)),
+    ):
+        os.link(hand.data / "jobs" / GONE / "input.zip", place)
     before = hand.left()
     hand.tick(3)
     assert hand.left() == before

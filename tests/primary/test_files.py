@@ -15,7 +15,7 @@ import pytest
 
 from primary import files as module
 from primary.errors import DataFolderError, NoRoom, NoSuchFile, TooLarge
-from primary.files import MAX_BAD, Files, Upload
+from primary.files import MAX_BAD, MAX_BAD_EACH, Files, Upload
 
 JOB = "0b6f3c1e-5b0a-4b62-9d7f-0123456789ab"
 
@@ -232,20 +232,41 @@ def test_other_errors_are_not_called_a_full_disk(
 
 
 def test_what_is_not_believed_is_kept_with_its_reason_and_capped(files: Files) -> None:
-    files.keep_bad("w1-report", b"\x00data", "it lies")
+    files.keep_bad("w1", "report", b"\x00data", "it lies")
     assert files.bad_count() == 1
     kept = {p.name.partition("-w1")[2]: p.read_bytes() for p in files.bad.iterdir()}
-    assert kept == {"-report": b"\x00data", "-report.why.txt": b"it lies\n"}
+    assert kept == {"~report": b"\x00data", "~report.why.txt": b"it lies\n"}
     for n in range(MAX_BAD + 20):
-        files.keep_bad(f"w1-{n}", b"x", "it lies")
+        files.keep_bad(f"w{n}", "other", b"x", "it lies")
     assert files.bad_count() == MAX_BAD
-    assert not any(p.name.endswith("-w1-report") for p in files.bad.iterdir())
+    assert not any(p.name.endswith("-w1~report") for p in files.bad.iterdir())
+
+
+def test_no_worker_pushes_out_what_others_sent(files: Files) -> None:
+    files.keep_bad("w", "useful", b"", "it lies")
+    for n in range(MAX_BAD + 20):
+        files.keep_bad("w-1", f"w~{n}", b"x", "it lies")
+    assert files.bad_count() == MAX_BAD_EACH + 1
+    kept = {p.name.partition("-")[2].partition("-")[2] for p in files.bad.iterdir()}
+    assert "w~useful" in kept and f"w-1~w~{MAX_BAD + 19}" in kept
+
+
+def test_what_is_the_primary_s_alone_is_closed_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        data = tmp_path / "data"
+        (data / "jobs").mkdir(parents=True)
+        Files(data)
+    finally:
+        os.umask(before)
+    modes = {p.name: p.stat().st_mode & 0o7777 for p in data.iterdir()}
+    assert modes == {"jobs": 0o700, "incoming": 0o700, "bad": 0o700}
 
 
 def test_a_full_disk_does_not_keep_bad_files(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_bytes", no_space)
     with pytest.raises(NoRoom):
-        files.keep_bad("x", b"x", "it lies")
+        files.keep_bad("w1", "x", b"x", "it lies")
 
 
 # --- the data directory ------------------------------------------------------------------

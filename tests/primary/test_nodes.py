@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 
-from primary.nodes import DEFAULT_LEASE, Nodes
+from primary.nodes import DEFAULT_LEASE, MAX_INSTANCES, Nodes
 from primary.rules import BEATS_WITHOUT
 from spool.names import Claim, Ticket
 from spool.reports import Beat, encode
@@ -181,3 +181,24 @@ def test_showing_while_the_tick_thread_goes_on() -> None:
         thread.join()
         sys.setswitchinterval(before)
     assert errors == []
+
+
+def test_a_beat_that_is_no_file_is_shown_until_it_is_one_again() -> None:
+    nodes = Nodes(0.0, version="1")
+    look(nodes, 0.0, beat(1, version="1"))
+    assert not nodes.shown(0.0)[0].outdated
+    nodes.heard("w1", None, 10.0, "beat.json: not a regular file")
+    (node,) = nodes.shown(10.0)
+    assert (node.error, node.last_seen) == ("beat.json: not a regular file", 10.0)
+    look(nodes, 20.0, beat(1, version="1"))
+    assert nodes.shown(20.0)[0].error == "" and nodes.silence("w1", MINE, 20.0) == 20.0
+    look(nodes, 30.0, beat(2, version="2"))
+    assert nodes.shown(30.0)[0].outdated
+
+
+def test_a_name_that_is_taken_over_again_and_again_is_not_remembered_without_end() -> None:
+    nodes = Nodes(0.0)
+    for n in range(500):
+        look(nodes, float(n), beat(n, instance=f"{n:016x}"))
+    assert len(nodes._workers["w1"].changed) == MAX_INSTANCES
+    assert nodes.silence("w1", f"{499:016x}", 500.0) == 1.0

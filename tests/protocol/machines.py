@@ -1,6 +1,6 @@
 """What a worker runs on, scripted: its runner, and the state directory that outlives agents.
 
-The agent above it is the real one, ``worker_agent.Agent`` with its
+The agent above it is the real one, ``engine.agent.Agent`` with its
 ``engine.attempt.Attempt`` threads. Below it stands a runner that starts no
 processes: a run is an entry here, which ends after some rounds or when its
 stop marker lies there, and leaves ``log`` and ``output/`` as a model would.
@@ -166,11 +166,12 @@ class ScriptedEngine(Engine):
 
 
 class Liar:
-    """A worker that says it ran what another runs: without a claim, then with a forged one."""
+    """A worker that says it ran what another runs: without a claim, then with a second one."""
 
     def __init__(self, spool: Path, worker: str, baton: Baton) -> None:
         self._claims = Claims(LocalTransport(spool), worker, "c" * 16)
         self._cur = spool / "workers" / worker / "cur"
+        self._jobs = spool.parent / "jobs"
         self._baton = baton
 
     def lie(self, running: Callable[[], Job | None]) -> None:
@@ -187,7 +188,9 @@ class Liar:
             with self._baton.aside():
                 source.write_bytes(forged)
                 if forging:
-                    (self._cur / str(claim)).write_bytes(forged)
+                    # As from an earlier attempt that it had: no other file is believed.
+                    genuine = self._jobs / claim.ticket.job / "input.zip"
+                    (self._cur / str(claim)).hardlink_to(genuine)
             self._claims.send_log(claim.key, 0, forged)
             self._claims.send_output(claim.key, source)
             self._claims.report(claim.key, report)

@@ -44,7 +44,7 @@ the primary and of the worker that claims (the other one only looks, and is late
 KILLS = Scenario(
     "a kill at the moment of a claim",
     _ANY,
-    focus=r"kill|^primary (unlink|append).* to:[ab]$|^[ab] rename models.* to:primary$",
+    focus=r"kill|^primary (unlink|rename|append).* to:[ab]$|^[ab] rename models.* to:primary$",
 )
 RESTARTS = Scenario("restarts", {"crash": 2, "kill": 1})
 LOST = Scenario("lost workers", {"freeze": 1, "lose": 1, "kill": 1, "crash": 1}, depth=3)

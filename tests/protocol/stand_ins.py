@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+import engine.agent
 import engine.attempt
+import engine.beats
+import engine.catalog
 import primary.files
 import primary.server
 import primary.submission
-import worker_agent
 from engine.attempt import Attempt
 from tests.protocol.baton import Actor, Baton, current
 
@@ -114,8 +116,8 @@ class StandIns:
         shim = SimpleNamespace(
             Thread=Thread, Event=lambda: _Event(lambda: stage.baton), Lock=threading.Lock
         )
-        patch.setattr(worker_agent, "threading", shim)
-        patch.setattr(engine.attempt, "threading", shim)
+        for module in (engine.agent, engine.attempt, engine.beats):
+            patch.setattr(module, "threading", shim)
         patch.setattr(Attempt, "start", start)
         patch.setattr(Attempt, "is_alive", alive)
         patch.setattr(Attempt, "join", join)
@@ -124,7 +126,8 @@ class StandIns:
 
     def _patch_clocks(self, patch: pytest.MonkeyPatch) -> None:
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=None)
-        for module in (worker_agent, engine.attempt, primary.server):
+        ours = (engine.agent, engine.attempt, engine.beats, engine.catalog)
+        for module in (*ours, primary.server):
             patch.setattr(module, "time", clock)
         ids = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(self._ids), version=4))
         for module in (primary.submission, primary.files):

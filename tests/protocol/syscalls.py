@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -51,6 +51,7 @@ class Syscalls:
             patch.setattr(os, name, self._one(getattr(os, name), name))
         for name in ("rename", "replace", "link"):
             patch.setattr(os, name, self._two(getattr(os, name), name))
+        patch.setattr(os, "scandir", self._scandir(os.scandir))
         patch.setattr(os, "open", self._os_open(os.open))
         patch.setattr(os, "pwrite", self._pwrite(os.pwrite))
         patch.setattr(builtins, "open", self._open(io.open))
@@ -82,6 +83,20 @@ class Syscalls:
             self._step(verb, self._relative(path, kw), changes=verb != "listdir")
             found = real(path, *args, **kw)
             return sorted(found) if verb == "listdir" else found
+
+        return wrapped
+
+    def _scandir(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """A folder that was opened is listed in one step, in one order."""
+
+        def wrapped(path: Any = ".") -> Any:
+            opened = self._opened.get(path, "") if isinstance(path, int) else path
+            name = self._relative(opened, {})
+            if name is None:
+                return real(path)
+            self._step("listdir", name, changes=False)
+            with real(path) as entries:
+                return _Entries(sorted(entries, key=lambda entry: entry.name))
 
         return wrapped
 
@@ -142,6 +157,16 @@ class Syscalls:
             return records
 
         return wrapped
+
+
+class _Entries(list[Any]):
+    """What ``os.scandir`` gives: to be gone through within ``with``."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
 
 
 @lru_cache(maxsize=4096)

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+import engine.agent
 import ledger.jobs
 import primary.loop
 import primary.nodes
 import primary.rules
-import worker_agent
 from ledger.events import Queued, Requeued
 from primary.intake import Intake
 from primary.loop import Loop
@@ -67,16 +67,15 @@ def beats_before_the_first_look(patch: Patch) -> None:
     """An agent that was restarted beats while it has not yet looked at what it holds."""
 
     def run(self: Any) -> None:
-        self._reload()
-        threads = vars(worker_agent)["threading"]
-        threads.Thread(target=self._beat_on, name="beats", daemon=True).start()
+        self._catalog.reload()
+        self._beats.start()
         for _ in range(3):  # the look takes a while
             self.stopping.wait(1)
         while not self.stopping.is_set():
             self._look()
-            self._bell.wait(1)
+            self._wait()
 
-    patch.setattr(worker_agent.Agent, "run", run)
+    patch.setattr(engine.agent.Agent, "run", run)
 
 
 def claims_before_tickets(patch: Patch) -> None:

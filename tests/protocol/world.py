@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
+import engine.agent
+import engine.catalog
 import primary.intake
 import primary.rules
-import worker_agent
 from ledger.events import Killed, Record
 from ledger.jobs import Job, State
 from primary.errors import TooLate
@@ -140,12 +141,13 @@ class World:
     def _work(self, machine: Machine) -> None:
         claims = Claims(LocalTransport(self.data / "spool"), machine.worker, machine.instance)
         claims.sweep()
-        agent = worker_agent.Agent(
+        agent = engine.agent.Agent(
             claims,
             ScriptedEngine(machine, self.baton, self._begun),
             ScriptedState(machine.path, machine.instance),
             self._models,
             slots=2,
+            rescan=0.0,  # as if somebody rang at every turn
         )
         agent.run()
         self.refused.add(machine.instance)
@@ -247,7 +249,7 @@ class Stage:
         self._input = _input_zip()
         self._lay_out_models()
         models = load_all(root / "models")
-        patch.setattr(worker_agent, "load_all", lambda _root: models)
+        patch.setattr(engine.catalog, "load_all", lambda _root: models)
         patch.setattr(primary.rules, "PROCESSED_LEASE", KEPT)
         patch.setattr(primary.intake, "SMALL", SMALL)  # so that it is put back
 

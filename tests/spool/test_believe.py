@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 
-from spool.believe import copy_believed, open_believed
+from spool.believe import copy_believed, open_believed, read_believed
 from spool.errors import Gone, NoSpace, Unbelievable
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -168,3 +168,40 @@ def test_a_full_device_is_no_space(tmp_path: Path) -> None:
     with pytest.raises(NoSpace):
         copy_believed(io.BytesIO(b"x" * 2**21), target, 2**22)
     assert not target.is_symlink()
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_read_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was short enough when it was looked at."""
+    (folder / "x").write_bytes(b"12345")
+    assert read_believed(folder, "x", 5) == b"12345"
+    real = os.fstat
+
+    def looked(fd: int) -> os.stat_result:
+        found = real(fd)
+        if (folder / "x").stat().st_size == 5 and found.st_ino == (folder / "x").stat().st_ino:
+            os.truncate(folder / "x", 2**43)
+        return found
+
+    monkeypatch.setattr(os, "fstat", looked)
+    with pytest.raises(Unbelievable, match="grows beyond 5 bytes"):
+        read_believed(folder, "x", 5)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ELOOP, errno.ENXIO])
+def test_what_cannot_be_opened_is_its_writer_s_doing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Closed, or swapped for a link or a socket since it was looked at: never tried for ever."""
+    (folder / "x").touch()
+    real = os.open
+
+    def opened(path: Any, *args: Any, **kw: Any) -> int:
+        if path == "x":
+            raise OSError(number, os.strerror(number))
+        return real(path, *args, **kw)
+
+    monkeypatch.setattr(os, "open", opened)
+    with pytest.raises(Unbelievable, match=r"^x: "):
+        open_believed(folder, "x", None)

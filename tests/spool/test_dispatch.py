@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
+from spool import dispatch as module
+from spool import folders
 from spool.dispatch import Dispatch
 from spool.errors import Gone, NoSpace, Refused, SpoolError, Unbelievable, Unreachable
 from spool.local import make_worker_folder
@@ -22,7 +25,16 @@ C1, C2 = Claim(T1, "1" * 16), Claim(T2, "1" * 16)
 
 
 @pytest.fixture
-def dispatch(tmp_path: Path) -> Dispatch:
+def source(tmp_path: Path) -> Path:
+    """The job's input."""
+    made = tmp_path / "jobs" / JOB / "input.zip"
+    made.parent.mkdir(parents=True)
+    made.write_bytes(b"zip")
+    return made
+
+
+@pytest.fixture
+def dispatch(tmp_path: Path, source: Path) -> Dispatch:  # noqa: ARG001 - it must be there
     made = Dispatch(tmp_path / "spool")
     made.lay_out(["test"])
     for worker in ("w1", "w2"):
@@ -55,10 +67,10 @@ def test_a_root_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 # --- looking -------------------------------------------------------------------------
 
 
-def test_a_scan_sees_what_is_ours_and_nothing_else(dispatch: Dispatch) -> None:
+def test_a_scan_sees_what_is_ours_and_nothing_else(dispatch: Dispatch, source: Path) -> None:
     new, w1 = dispatch.root / "models/test/new", home(dispatch)
-    (new / str(T1)).touch()
-    (w1 / "cur" / str(C2)).touch()
+    os.link(source, new / str(T1))
+    os.link(source, w1 / "cur" / str(C2))
     (w1 / "reports" / str(ReportName(JOB, 1, "final"))).touch()
     (w1 / "stop" / f"{JOB}.1").touch()
     for strange in ("README", f".{T1}", "x\ny", f"{T1}.part"):
@@ -71,6 +83,8 @@ def test_a_scan_sees_what_is_ours_and_nothing_else(dispatch: Dispatch) -> None:
     assert seen.claims == [("w1", C2)]
     assert seen.reports == [("w1", ReportName(JOB, 1, "final"))]
     assert seen.stops == {("w1", f"{JOB}.1")}
+    assert (seen.unseen, seen.flooded) == ({}, {})
+    assert seen.strange == ["models/test/new: 3 files that are no tickets; remove them"]
 
 
 def test_folders_with_strange_names_are_no_workers(dispatch: Dispatch) -> None:
@@ -81,11 +95,11 @@ def test_folders_with_strange_names_are_no_workers(dispatch: Dispatch) -> None:
 
 @pytest.mark.parametrize("folder", ["cur", "reports", "stop", "log", "out"])
 def test_a_workers_link_to_another_ones_folder_is_not_followed(
-    dispatch: Dispatch, folder: str
+    dispatch: Dispatch, source: Path, folder: str
 ) -> None:
     """Else what w1 holds would count as held by w2."""
     w1, w2 = home(dispatch), home(dispatch, "w2")
-    (w1 / "cur" / str(C1)).touch()
+    os.link(source, w1 / "cur" / str(C1))
     (w1 / "reports" / str(ReportName(JOB, 1, "final"))).touch()
     for path in (f"stop/{JOB}.1", f"log/{JOB}.1.log", f"out/{JOB}.1.zip"):
         (w1 / path).touch()
@@ -96,26 +110,25 @@ def test_a_workers_link_to_another_ones_folder_is_not_followed(
 
 
 def test_a_ticket_on_its_way_is_seen_in_one_of_the_two_places(
-    dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch
+    dispatch: Dispatch, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """new/ is listed before cur/: claimed between the two, it is seen as claimed."""
-    (dispatch.root / "models/test/new" / str(T1)).touch()
-    real = os.listdir
+    new = f"{dispatch.root}/models/test/new"
+    os.link(source, f"{new}/{T1}")
+    real = folders.names_in
     listed: list[str] = []
 
-    def listdir(path: str) -> list[str]:
-        found = real(path)
-        listed.append(str(path))
-        if str(path).endswith("/new"):
+    def names_in(path: str, what: str) -> list[str]:
+        found = real(path, what)
+        listed.append(path)
+        if path == new:
             os.rename(f"{path}/{T1}", home(dispatch) / "cur" / str(C1))
         return found
 
-    monkeypatch.setattr(os, "listdir", listdir)
+    monkeypatch.setattr(module, "names_in", names_in)
     seen = dispatch.scan(["test"], ["w1"])
-    assert (seen.tickets, seen.claims) == ([("test", T1)], [("w1", C1)])
-    assert listed.index(f"{dispatch.root}/models/test/new") < listed.index(
-        f"{dispatch.root}/workers/w1/cur"
-    )
+    assert (seen.tickets, seen.claims) == ([], [("w1", C1)]), "it went before it was looked at"
+    assert listed.index(new) < listed.index(f"{dispatch.root}/workers/w1/cur")
 
 
 def test_beats_and_reports_are_read_with_suspicion(dispatch: Dispatch) -> None:
@@ -138,9 +151,7 @@ def test_beats_and_reports_are_read_with_suspicion(dispatch: Dispatch) -> None:
 # --- publishing ----------------------------------------------------------------------
 
 
-def test_a_ticket_is_a_link_to_the_input(dispatch: Dispatch, tmp_path: Path) -> None:
-    source = tmp_path / "input.zip"
-    source.write_bytes(b"zip")
+def test_a_ticket_is_a_link_to_the_input(dispatch: Dispatch, source: Path) -> None:
     dispatch.publish(source, "test", T1)
     dispatch.publish(source, "test", T1)  # again, after a crash
     ticket = dispatch.root / "models/test/new" / str(T1)
@@ -150,35 +161,43 @@ def test_a_ticket_is_a_link_to_the_input(dispatch: Dispatch, tmp_path: Path) -> 
     assert source.read_bytes() == b"zip"
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EXDEV])
 def test_where_links_are_not_to_be_had_it_is_a_copy(
-    dispatch: Dispatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dispatch: Dispatch, source: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    source = tmp_path / "input.zip"
-    source.write_bytes(b"zip")
-
     def link(*_: object) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", link)
+    ticket = T1._replace(sha256=hashlib.sha256(b"zip").hexdigest())
     new = dispatch.root / "models/test/new"
-    half = new / f".{T1}"
-    (tmp_path / "crashed").write_bytes(b"from a crash")
-    os.rename(tmp_path / "crashed", half)
+    half = dispatch.root / "models/test/.aside" / str(ticket)
+    half.write_bytes(b"from a crash")
     os.chmod(half, 0o440)
-    held = half.open("rb")  # what is written through it would show here
-    dispatch.publish(source, "test", T1)
-    assert os.listdir(new) == [str(T1)]
-    assert (new / str(T1)).read_bytes() == b"zip"
-    assert (new / str(T1)).stat().st_mode & 0o777 == 0o440
-    with held:
+    with half.open("rb") as held:  # what is written through it would show here
+        dispatch.publish(source, "test", ticket)
         assert held.read() == b"from a crash"
+    assert (os.listdir(new), os.listdir(half.parent)) == ([str(ticket)], [])
+    assert (new / str(ticket)).read_bytes() == b"zip"
+    assert (new / str(ticket)).stat().st_mode & 0o777 == 0o440
+    again = Dispatch(dispatch.root)  # that has to read it
+    for seen in (dispatch, again):
+        assert seen.scan(["test"], []).tickets == [("test", ticket)]
+    assert dispatch.unpublish("test", ticket) is True
+
+
+def test_what_a_crash_left_beside_new_is_removed(dispatch: Dispatch) -> None:
+    aside = dispatch.root / "models/test/.aside"
+    (aside / str(T1)).touch()
+    dispatch.lay_out(["test"])
+    assert os.listdir(aside) == []
 
 
 def test_publishing_says_what_is_wrong(
-    dispatch: Dispatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dispatch: Dispatch, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Gone):
-        dispatch.publish(tmp_path / "nothing", "test", T1)
+        dispatch.publish(source.with_name("nothing"), "test", T1)
     for number, kind in (
         (errno.ENOSPC, NoSpace),
         (errno.EACCES, Refused),
@@ -190,7 +209,7 @@ def test_publishing_says_what_is_wrong(
 
         monkeypatch.setattr(os, "link", link)
         with pytest.raises(kind, match=str(T1)):
-            dispatch.publish(tmp_path / "nothing", "test", T1)
+            dispatch.publish(source, "test", T1)
 
 
 # --- stopping and retiring -----------------------------------------------------------

@@ -414,3 +414,16 @@ def test_the_longest_name_that_is_taken_has_room_for_all_its_answers(folder: Dro
         folder.answer(stem, b"{}", [(folder.path / f".{JOB}.taken.{name}", ".output.zip")])
     folder.reject(name, "why", JOB)
     assert len(names(folder)) == 8
+
+
+def test_an_answer_that_is_not_ours_is_not_read(folder: DropFolder, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    assert folder.answered("a") is None
+    folder.answer("a", b"{}", [])
+    assert folder.answered("a") == b"{}"
+    (folder.path / "a.job.json").unlink()
+    (folder.path / "a.job.json").symlink_to(tmp_path / "secret")
+    assert folder.answered("a") == b"", "something old lies there: it is written anew"
+    folder.answer("a", b"{}", [])
+    assert (tmp_path / "secret").read_text() == "secret"
+    assert folder.answered("a") == b"{}"

@@ -130,3 +130,10 @@ def test_plain_takes_no_character_outside_its_alphabet() -> None:
     allowed = set(string.ascii_lowercase + string.digits + "_.-")
     for c in map(chr, range(0x250)):
         assert names.is_plain("a" + c) == (c in allowed)
+
+
+def test_a_peer_s_text_is_shown_in_one_line_without_control_characters() -> None:
+    assert names.shown("a\tb\nc  d") == "a b c  d"
+    assert names.shown("\x1b[2J\x9b\u202e\x00") == "\ufffd[2J\ufffd\ufffd\ufffd"
+    assert names.shown("déjà vu") == "déjà vu"
+    assert names.shown("x" * 300) == "x" * 254 + "\u2026" and names.shown("x" * 255) == "x" * 255

@@ -1,0 +1,109 @@
+"""The nodes page and GET /status: what a worker says of itself, harmless."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from primary.server import VERSION
+from spool.claims import Claims
+from spool.local import LocalTransport, make_worker_folder
+from spool.reports import Beat
+from web import present
+
+FIXED = {"name", "node_url", "status", "node_type", "model", "version"}
+MORE = {
+    *("host", "models", "slots", "jobs", "last_seen", "liveness", "outdated"),
+    *("free_disk", "free_memory", "paused", "error"),
+}
+
+
+def beat(data: Path, primary: Any, name: str, **said: Any) -> None:
+    make_worker_folder(data / "spool", name)
+    facts: dict[str, Any] = {
+        "host": "far.example",
+        "node_url": f"ssh://{name}@far.example:2222",
+        "pid": 1,
+        "slots": 2,
+        "version": VERSION,
+        "models": {"echo": "abc123"},
+        "free_disk": 5_000_000_000,
+        "free_memory": 2_000_000,
+    }
+    words = Beat(instance="1" * 16, **({"counter": 1} | facts | said))
+    Claims(LocalTransport(data / "spool"), name, "1" * 16).beat(words)
+    primary.tick(0.0)
+
+
+def test_a_worker_as_the_interface_shows_it(web: Any, data: Path, primary: Any) -> None:
+    beat(data, primary, "w1", paused="no room", error="it broke")
+    node = web.get("/status", accept="application/json").json["data"][1]
+    assert set(node) >= FIXED | MORE
+    assert (node["name"], node["node_url"]) == ("w1", "ssh://w1@far.example:2222")
+    assert (node["node_type"], node["status"], node["liveness"]) == ("WORKER", "WAITING", "alive")
+    assert (node["model"], node["models"]) == ("echo", {"echo": "abc123"})
+    assert (node["free_disk"], node["free_memory"]) == (5_000_000_000, 2_000_000)
+    assert (node["paused"], node["error"]) == ("no room", "it broke")
+    assert (node["slots"], node["jobs"], node["outdated"]) == (2, [], False)
+
+
+def test_the_page_shows_all_of_it(browser: Any, data: Path, primary: Any) -> None:
+    beat(data, primary, "w1", paused="no room", error="it broke", version="0.0.1")
+    page = browser.get("/status").text
+    for text in (
+        '<a href="ssh://w1@far.example:2222">ssh://w1@far.example:2222</a>',
+        *("far.example", "echo <small>abc123</small>", "0 of 2", "5.0 GB disk<br>2.0 MB memory"),
+        *("paused: no room", "it broke", "0.0.1", "not the primary's version"),
+    ):
+        assert text in page, text
+    beat(data, primary, "w1", counter=2)
+    assert "not the primary's version" not in browser.get("/status").text
+
+
+HOSTILE = "<script>alert('&\"')</script>\x1b[2J\u202e"
+
+
+@pytest.mark.parametrize("path", ["/status", "/doctor"])
+def test_a_worker_s_words_are_text(browser: Any, data: Path, primary: Any, path: str) -> None:
+    said = dict.fromkeys(("host", "node_url", "version", "paused", "error"), HOSTILE)
+    beat(data, primary, "w1", **said, models={HOSTILE: HOSTILE, "echo": HOSTILE})
+    page = browser.get(path).text
+    assert "<script>alert" not in page and "\x1b" not in page and "\u202e" not in page
+    assert html.escape("<script>alert") in page
+    assert not re.search(r'href="[^"]*script', page)
+
+
+def test_sizes_that_nobody_has_are_shown_all_the_same(
+    browser: Any, web: Any, data: Path, primary: Any
+) -> None:
+    huge = 2**62
+    beat(data, primary, "w1", slots=huge, free_disk=huge, free_memory=huge, pid=huge)
+    assert "TB disk" in browser.get("/status").text
+    node = web.get("/status", accept="application/json").json["data"][1]
+    assert node["free_disk"] == huge
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ssh://w1@host", "ssh://host:22/", "sftp://[::1]:22", "SSH://Host"),
+    ],
+)
+def test_a_place_is_a_link(url: str) -> None:
+    assert present.link(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "file://host", "javascript:alert(1)", "http://evil.example/", "data:text/html,x"),
+        *("ssh://-oProxyCommand=x/", "ssh://a b/", "ssh://u@-x", "ssh://host/x;y", "ssh://h\n"),
+        *("ssh:host", "ssh://", "ssh://h%0a", "ssh://u:p@h", "ssh://-o@h"),
+    ],
+)
+def test_anything_else_is_none(url: str) -> None:
+    assert present.link(url) is None
