@@ -223,7 +223,7 @@ def show(data: Path, job: str) -> None:
             members = msgspec.structs.asdict(record)
             event = msgspec.to_builtins(members.pop("event"))
             line = {"seq": members.pop("seq"), "time": members.pop("time"), **event, **members}
-            click.echo(json.dumps(line, ensure_ascii=False))
+            click.echo(json.dumps(line))
         if not found:
             click.echo(f"Error:  the ledger has no job {job!r}", err=True)
             sys.exit(1)

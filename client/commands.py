@@ -244,7 +244,7 @@ def _remark(node: dict[str, Any]) -> str:
 
 
 def _json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2))
 
 
 def _write(data: bytes) -> None:

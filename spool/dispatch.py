@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import stat
+import threading
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,6 +65,7 @@ class Dispatch:
         self._transport = LocalTransport(self.root)
         self._genuine = Genuine(self._jobs)
         self._rung = 0
+        self._ringing = threading.Lock()
         self.missing: dict[str, str] = {}  # models without folders, and what to do about it
 
     def lay_out(self, models: Iterable[str]) -> None:
@@ -270,15 +272,17 @@ class Dispatch:
             self._discard(path)
 
     def ring(self) -> None:
-        """Make the bell grow: workers should look."""
-        self._transport.append(names.BELL, self._rung, b".")
-        self._rung += 1
+        """Make the bell grow: workers should look. Thread-safe."""
+        with self._ringing:
+            self._transport.append(names.BELL, self._rung, b".")
+            self._rung += 1
 
     def stop(self, worker: str, key: str, reason: str) -> None:
         """Ask a worker to stop a run."""
         home = names.worker_folder(worker)
         self._transport.store(reason.encode(), f"{home}/{names.STOP}/.{key}")
         self._transport.move(f"{home}/{names.STOP}/.{key}", f"{home}/{names.STOP}/{key}")
+        self.ring()
 
     def retire(self, worker: str, key: str, claims: Iterable[Claim]) -> None:
         """Remove all of one attempt from a worker's folder, the claim first. Idempotent.
@@ -308,6 +312,7 @@ class Dispatch:
     def drop_report(self, worker: str, name: ReportName) -> None:
         """Take a report away: the worker sees its claim still there, and delivers again."""
         self._discard(f"{names.worker_folder(worker)}/{names.REPORTS}/{name}")
+        self.ring()
 
     # --- inside --------------------------------------------------------------------
 

@@ -144,6 +144,27 @@ def test_each_publishing_rings_the_bell(hand: Hand) -> None:
     assert bell.stat().st_size == before + 1
 
 
+def test_workers_that_poll_hear_of_stops_and_of_reports_that_were_not_believed(
+    hand: Hand, w1: Worker
+) -> None:
+    """Over SSH they look at the bell alone."""
+    bell = hand.spool / "bell"
+    job = hand.submit()
+    hand.tick()
+    claim = w1.claim()
+    w1.started(claim)
+    hand.tick()
+    before = bell.stat().st_size
+    hand.primary.kill(job.id, by="ann")
+    hand.tick()
+    assert os.listdir(w1.home / "stop") == [claim.key]
+    assert bell.stat().st_size == before + 1
+    (w1.home / "reports" / f"{claim.key}.3-final").write_bytes(b"{")
+    hand.tick()
+    assert not w1.delivered(claim)
+    assert bell.stat().st_size == before + 2
+
+
 def test_nothing_is_renamed_out_of_the_spool(hand: Hand, w1: Worker) -> None:
     """watchdog would hold back the news of such a rename for half a second."""
     renames: list[tuple[str, str]] = []
