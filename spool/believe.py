@@ -15,7 +15,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from spool.errors import Unbelievable
+from spool.errors import Gone, SpoolError, Unbelievable
 from spool.local import translating
 
 CHUNK = 1024 * 1024  # bytes
@@ -40,7 +40,7 @@ def open_believed(folder: Path, name: str, limit: int | None) -> BinaryIO:
             os.close(at)
     try:
         _examine(os.fstat(fd), name, owner, limit)
-    except Unbelievable:
+    except SpoolError:
         os.close(fd)
         raise
     return os.fdopen(fd, "rb")
@@ -93,6 +93,8 @@ def _open(name: str, at: int) -> int:
 def _examine(info: os.stat_result, name: str, owner: int, limit: int | None) -> None:
     if not stat.S_ISREG(info.st_mode):
         raise Unbelievable(f"{name}: not a regular file")
+    if info.st_nlink == 0:
+        raise Gone(f"{name}: it was replaced while it was opened")  # the next look finds the new one
     if info.st_nlink != 1:
         raise Unbelievable(f"{name}: has {info.st_nlink} links instead of one")
     if info.st_uid != owner:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import socket
+import stat
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -107,6 +108,29 @@ def test_a_file_that_is_swapped_between_look_and_open(
     with pytest.raises(Exception, match="x: ") as caught:
         open_believed(folder, "x", None)
     assert type(caught.value).__module__ == "spool.errors"
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_gone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beats are, all the time: nobody's fault, and the next look finds the new one."""
+    (folder / "beat").write_bytes(b"old")
+    (folder / "half").write_bytes(b"new")
+    real = os.fstat
+    once = [True]
+
+    def replacing(fd: int) -> os.stat_result:
+        if once and not stat.S_ISDIR(real(fd).st_mode):
+            once.clear()
+            os.rename(folder / "half", folder / "beat")
+        return real(fd)
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "fstat", replacing)
+    with pytest.raises(Gone, match="beat: it was replaced"):
+        open_believed(folder, "beat", None)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert read_believed(folder, "beat", 10) == b"new"
 
 
 def test_nothing_is_left_open_by_a_refusal(folder: Path) -> None:
