@@ -94,7 +94,7 @@ def _examine(info: os.stat_result, name: str, owner: int, limit: int | None) -> 
     if not stat.S_ISREG(info.st_mode):
         raise Unbelievable(f"{name}: not a regular file")
     if info.st_nlink == 0:
-        raise Gone(f"{name}: it was replaced while it was opened")  # the next look finds the new one
+        raise Gone(f"{name}: it was replaced while it was opened")
     if info.st_nlink != 1:
         raise Unbelievable(f"{name}: has {info.st_nlink} links instead of one")
     if info.st_uid != owner:
