@@ -17,15 +17,14 @@ from pathlib import Path
 
 from tests.faults import (
     FAULTS,
-    PHASES,
     check_ledger,
     check_nothing_strange,
     run_sheet,
-    stations,
     verify_ledger,
 )
 from tests.races import lay_out, race
 from tests.sshd import sshd
+from tests.stations import PHASES, stations
 from tests.system import System
 
 RACERS = 8
@@ -37,7 +36,7 @@ def faults(root: Path, phases: Collection[str], kinds: Collection[str]) -> bool:
     try:
         system.start()
         with stations(system, phases) as made:
-            outcomes = run_sheet(made, dict.fromkeys(phases, list(kinds)))
+            outcomes = run_sheet(made, {phase: list(kinds) for phase in phases})
         print(f"{'phase':8} {'fault':8} {'ended after':>12} {'quiet for':>12}")
         for (phase, fault), outcome in sorted(outcomes.items()):
             told = outcome.wrong or f"{outcome.seconds:10.1f} s {outcome.quiet:10.1f} s"
@@ -47,6 +46,7 @@ def faults(root: Path, phases: Collection[str], kinds: Collection[str]) -> bool:
             check_ledger(system, [job["uuid"] for job in system.client.jobs()])
             verify_ledger(system)
             check_nothing_strange(system)
+            print("each job ended once; the ledger verifies, and the doctor finds nothing")
         return good
     finally:
         system.end()

@@ -5,15 +5,31 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 class Relay:
-    """Forwards TCP connections from a free port of ours to ``(host, port)``."""
+    """Forwards TCP connections from a free port of ours to ``(host, port)``.
 
-    def __init__(self, host: str, port: int) -> None:
+    ``inside`` makes its sockets those of another network namespace, in which it
+    listens on ``listen``.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        listen: str = "127.0.0.1",
+        inside: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         self._target = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._inside = inside
+        self._trap: Callable[[], bool] | None = None
+        self.trapped = threading.Event()
+        self._lost = 0  # the answers of this many connections, the oldest, are lost
+        with inside():
+            self._listener = socket.create_server((listen, 0))
         self.port = int(self._listener.getsockname()[1])
         self.accepted = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -29,6 +45,18 @@ class Relay:
     def mute(self) -> None:
         """From now on the server's answers are lost on their way; requests still arrive."""
         self._down.clear()
+
+    def trap(self, condition: Callable[[], bool]) -> None:
+        """Mute, and set ``trapped``, before the first answer that comes once it is true.
+
+        What the server did is seen on its disk before its answer has passed here.
+        """
+        self.trapped.clear()
+        self._trap = condition
+
+    def lose(self) -> None:
+        """The answers on the connections of now are lost for good; new connections work."""
+        self._lost = len(self._pairs)
 
     def freeze(self) -> None:
         """From now on nothing passes either way, and nobody is told."""
@@ -82,14 +110,16 @@ class Relay:
                 client.close()
                 continue
             try:
-                server = socket.create_connection(self._target)
+                with self._inside():
+                    server = socket.create_connection(self._target)
             except OSError:
                 client.close()
                 continue
+            number = len(self._pairs)
             self._pairs.append((client, server))
             gone = threading.Semaphore(0)
-            self._spawn(self._forward, client, server, "up", self._up, gone)
-            self._spawn(self._forward, server, client, "down", self._down, gone)
+            self._spawn(self._forward, client, server, "up", number, self._up, gone)
+            self._spawn(self._forward, server, client, "down", number, self._down, gone)
             self._spawn(self._close, client, server, gone)
 
     def _forward(
@@ -97,12 +127,17 @@ class Relay:
         source: socket.socket,
         target: socket.socket,
         way: str,
+        number: int,
         open_: threading.Event,
         gone: threading.Semaphore,
     ) -> None:
         try:
             while data := source.recv(65536):
+                if way == "down":
+                    self._fall_into_trap()
                 open_.wait()
+                if way == "down" and number < self._lost:
+                    continue
                 if self._cut_at is not None and self._cut_at[0] == way:
                     left = self._cut_at[1] - self.passed[way]
                     if left <= len(data):
@@ -119,6 +154,13 @@ class Relay:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
             gone.release()
+
+    def _fall_into_trap(self) -> None:
+        condition = self._trap
+        if condition is not None and condition():
+            self.mute()
+            self._trap = None
+            self.trapped.set()
 
     def _close(
         self, client: socket.socket, server: socket.socket, gone: threading.Semaphore

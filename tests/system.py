@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class System:
         self.root = root
         self.process: subprocess.Popen[str] | None = None
         self.workers: list[subprocess.Popen[str]] = []
+        self._remote: dict[str, subprocess.Popen[str]] = {}
         self.states = [self.data / "local-worker"]
         self.address = ""
         self.models.mkdir()
@@ -105,7 +106,13 @@ class System:
         raise AssertionError(f"the primary ended with {self.process.wait()}: {error}")
 
     def start_worker(
-        self, name: str, slots: int = 1, state: str = "", *, ready: bool = True
+        self,
+        name: str,
+        slots: int = 1,
+        state: str = "",
+        *,
+        models: Path | None = None,
+        ready: bool = True,
     ) -> subprocess.Popen[str]:
         """Start a worker; ``ready``: wait until it says that it is."""
         home = self.root / f"state-{state or name}"
@@ -113,7 +120,7 @@ class System:
         worker = subprocess.Popen(
             [
                 *(sys.executable, "-m", "worker_agent", f"--primary={self.data / 'spool'}"),
-                *(f"--models={self.models}", f"--name={name}", f"--slots={slots}"),
+                *(f"--models={models or self.models}", f"--name={name}", f"--slots={slots}"),
                 f"--state={home}",
             ],
             stdout=subprocess.PIPE,
@@ -126,6 +133,55 @@ class System:
             said = worker.stdout.readline()
             assert "is ready" in said, said + worker.stdout.read()
         return worker
+
+    def start_remote_worker(
+        self,
+        name: str,
+        url: str,
+        environment: Mapping[str, str],
+        *,
+        prefix: Sequence[str] = (),
+        slots: int = 1,
+        models: Path | None = None,
+        ready: bool = True,
+    ) -> subprocess.Popen[str]:
+        """Start a worker that reaches the spool at ``url``, an ``sftp://`` address.
+
+        ``environment``: with the HOME whose ``.ssh`` is used. ``prefix`` goes before
+        the command, such as ``ip netns exec NAME``. What it says goes to NAME.said.
+        """
+        home = self.root / f"state-{name}"
+        self.states.append(home)
+        with self._said(name).open("w") as said:
+            worker = subprocess.Popen(
+                [
+                    *(*prefix, sys.executable, "-m", "worker_agent", f"--primary={url}"),
+                    *(f"--models={models or self.models}", f"--name={name}", f"--slots={slots}"),
+                    f"--state={home}",
+                ],
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=dict(environment),
+            )
+        self.workers.append(worker)
+        self._remote[name] = worker
+        if ready:
+            self.wait_ready(name)
+        return worker
+
+    def wait_ready(self, name: str) -> None:
+        """Until the remote worker says that it is ready; it must not end before."""
+
+        def is_ready() -> bool:
+            said = self._said(name).read_text()
+            assert self._remote[name].poll() is None, f"worker {name} ended: {said}"
+            return "is ready" in said
+
+        wait_for(is_ready, f"worker {name} to be ready")
+
+    def _said(self, name: str) -> Path:
+        return self.root / f"{name}.said"
 
     def kill_primary(self) -> None:
         assert self.process is not None
