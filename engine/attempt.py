@@ -9,37 +9,40 @@ attempt *is* at any moment follows from files alone:
 * no final.json: it has ended and is to be packed;
 * its claim lies in ``cur/`` but its final report not in ``reports/``: deliver;
 * its claim is gone: the primary has retired it; stop what runs, and forget.
+
+It is reported as started only when its input was checked and its order stands:
+so an attempt that is given back before has cost the job nothing.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import shutil
-import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import Literal, Protocol, TypedDict
 
-import msgspec
-
+from engine.backoff import Backoff
+from engine.complaints import Voice
 from engine.contract import Exit, Order
 from engine.errors import EngineError
+from engine.fetching import fetch
+from engine.notes import Notes, fact
+from engine.outcome import describe, run_report
+from engine.rundir import RunDir
 from engine.runs import Engine
+from engine.shipping import Shipping
 from engine.state import State
-from spool.claims import LOG_CHUNK, Claims
-from spool.errors import Gone, SpoolError
+from spool.claims import Claims
+from spool.errors import Gone, SpoolError, Unreachable
 from spool.manifest import Model
 from spool.names import Claim
 from spool.packing import pack
-from spool.progress import last_line, last_progress
+from spool.progress import last_line
 from spool.reports import (
     AnyReport,
-    End,
-    FailureClass,
     FileFact,
     FinalReport,
     ProcessedReport,
@@ -48,8 +51,10 @@ from spool.reports import (
 )
 
 LOG_EVERY = 0.25  # seconds between looks at a running model's log
-RETRY = (0.5, 30.0)  # seconds: first and longest pause between tries to deliver
+RETRY = (0.5, 30.0)  # seconds: first and longest pause between tries
 LARGE = 8 * 1024 * 1024  # bytes of output that are announced by a processed report
+SAY_AGAIN = 5.0  # seconds until a report that could not be sent is tried again
+FETCHES = 2  # of an input that is not what its ticket says, before the attempt is given back
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +67,18 @@ class Owner(Protocol):
     state: State
     host: str
     node_url: str
+    log_pace: float
+    voice: Voice
     stopping: threading.Event
 
     def wake(self) -> None:
-        """Something ended: have a look."""
+        """Something ended: there is room."""
+
+    def ring(self) -> None:
+        """Have a look at what is held."""
 
     def news(self) -> None:
         """There is progress to tell."""
-
-    def complain(self, text: str) -> None:
-        """Show this error on the nodes page."""
 
     def trouble(self, model: str, text: str) -> None:
         """The attempt could not be carried on, and will be tried again."""
@@ -105,10 +112,17 @@ class Attempt(threading.Thread):
         self._claims = agent.claims
         self._engine = agent.engine
         self._dir = agent.state.run_folder(claim.key)
-        self._shipped = 0
+        self._notes = Notes(self._dir)
+        self._log = Shipping(
+            self._claims, self.key, self._dir / "log", agent.log_pace, self._progressed
+        )
         self._resend = resend
+        self._output: Literal["here", "tried", "there"] = "here"
+        self._unsaid: AnyReport | None = None  # could not be told yet
+        self._say_at = 0.0  # monotonic
+        self._called = threading.Event()  # to end a pause: retired, or the agent ends
         self.retry_at = 0.0
-        self.running = not (self._dir / "final.json").exists()
+        self.running = not self._notes.is_final()
 
     def run(self) -> None:
         try:
@@ -120,7 +134,8 @@ class Attempt(threading.Thread):
                 log.exception("%s", self.key)
             self._agent.trouble(self.model_name(), f"{self.key}: {e}")
         finally:
-            self._agent.wake()
+            if not self.delivered:  # else the primary rings when it has taken the results
+                self._agent.wake()
 
     def stop(self, reason: str) -> None:
         """The primary wants it stopped."""
@@ -131,26 +146,31 @@ class Attempt(threading.Thread):
         try:
             self._engine.stop(self.key, reason)
         except EngineError as e:
-            self._agent.complain(f"{self.key}: {e} (tried again)")
+            self._agent.voice.complain(f"{self.key}: {e} (tried again)")
         self._engine.wake(self.key)
 
     def model_name(self) -> str:
         """Whose room it takes; from its order where an earlier agent claimed it."""
         if self.model is not None:
             return self.model.name
-        order = self._order()
+        order = self._notes.order()
         return order.model if order is not None else ""
 
     def retire(self) -> None:
         """The claim is gone: nothing of the attempt is wanted any more."""
         if not self.retired.is_set():
             self.retired.set()
-            self._engine.wake(self.key)
+            self.leave()
+
+    def leave(self) -> None:
+        """Retired, or the agent ends: wait for nothing any more."""
+        self._called.set()
+        self._engine.wake(self.key)
 
     # --- the steps -----------------------------------------------------------------
 
     def _carry(self) -> None:
-        final = self._read_final()
+        final = self._notes.final()
         if final is None:
             final = self._run_to_end()
         if final is not None and not self.retired.is_set():
@@ -160,23 +180,28 @@ class Attempt(threading.Thread):
 
     def _run_to_end(self) -> FinalReport | None:
         """Fetch, run, follow, pack. None if the agent stops or the claim is gone."""
-        if self._order() is None and self._engine.stage(self.key) in (None, "ready"):
+        stage = self._engine.stage(self.key)
+        resumed = stage not in (None, "ready") or self._notes.order() is not None
+        if not resumed:
             if self.model is None:
                 return self._given_back("its worker was restarted before the run began")
-            self._say(StartedReport(**self._facts()))
             refused = self._prepare(self.model)
             if refused is not None:
                 return refused
-        if self.retired.is_set() or self._agent.stopping.is_set():
+        if self._is_over():
             return None
+        if stage not in ("ended", "lost"):
+            # Before the run, not after: one that takes this machine with it must count.
+            self._say(StartedReport(**self._facts()))
         self._engine.begin(self.key)
-        self._shipped = self._resumed()
+        self._log.begin(resumed=resumed)
         while not self._engine.wait(self.key, LOG_EVERY):
             if self.retired.is_set():
                 self._engine.stop(self.key, "the primary gave the attempt up")
             elif self._agent.stopping.is_set():
                 return None  # the runner goes on with it; the next agent finds it
-            self._ship()
+            self._say_again()
+            self._log.look(time.monotonic())
         end = self._engine.exit(self.key)
         if end is None:
             return self._given_back("its run was lost", RunReport())
@@ -184,15 +209,14 @@ class Attempt(threading.Thread):
         return self._pack(end)
 
     def _prepare(self, model: Model) -> FinalReport | None:
-        """Input and order into the run directory; a report if the input is not what it says."""
+        """Input and order into the run directory; a report if the input is not to be had."""
         self._dir.mkdir(parents=True, exist_ok=True)
-        zip_file = self._dir / "input.zip"
-        if not self._insist(lambda: self._claims.fetch_input(self.claim, zip_file)):
+        wrong = self._fetch_input()
+        if wrong:
+            self._agent.trouble(model.name, f"{self.key}: {wrong}")
+            return self._given_back(wrong)
+        if self._is_over():
             return None
-        found = _digest(zip_file).sha256
-        if found != self.claim.ticket.sha256:
-            reason = f"the input's hash is {found}, not the one in the ticket's name"
-            return self._given_back(reason)
         order = Order(
             key=self.key,
             job=self.claim.ticket.job,
@@ -205,8 +229,39 @@ class Attempt(threading.Thread):
             grace=model.grace,
             required=model.required,
         )
-        _write(self._dir / "order.json", msgspec.json.encode(order))
+        self._notes.write_order(order)
         return None
+
+    def _fetch_input(self) -> str:
+        """The checked input into the run directory; else what is wrong with it.
+
+        What cannot be had must not keep a slot. Also "" where it is not wanted any
+        more: the agent ends, or the claim is gone, or a stop keeps it from starting.
+        """
+        backoff = Backoff(*RETRY, self.key)
+        wrongs = 0
+        while not self._unwanted():
+            wrong = ""
+            try:
+                target, state = self._dir / "input.zip", self._agent.state
+                wrong = fetch(self._claims, self.claim, target, state, self._unwanted)
+                if not wrong:
+                    return ""
+            except Gone:
+                self._agent.ring()  # our claim is gone: the loop sees that, and retires us
+            except Unreachable as e:
+                self._tell(e)
+            except SpoolError as e:
+                wrong = str(e)
+            if wrong and self._agent.voice.reachable:
+                wrongs += 1
+                if wrongs >= FETCHES:
+                    return wrong
+            self._called.wait(backoff.next())
+        return ""
+
+    def _unwanted(self) -> bool:
+        return self._is_over() or RunDir(self._dir).stop_reason() is not None
 
     def _pack(self, end: Exit) -> FinalReport:
         """The final report, written down before anything is sent."""
@@ -217,7 +272,7 @@ class Attempt(threading.Thread):
         try:
             if (self._dir / "output").is_dir():
                 remarks = pack(self._dir / "output", self._dir / "output.zip")
-                output = _digest(self._dir / "output.zip")
+                output = fact(self._dir / "output.zip")
                 _remark(log_file, remarks)
         except OSError as e:
             if e.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -236,88 +291,85 @@ class Attempt(threading.Thread):
             end=kind,
             failure=failure,
             reason=reason,
-            run=_run_report(end),
-            log=_digest(log_file),
+            run=run_report(end),
+            log=fact(log_file),
             output=output,
         )
-        if kind == "ok" and output is not None and output.size > LARGE:
-            self._say(ProcessedReport(**self._facts(), run=_run_report(end)))
-        self._write_final(final)
+        self._notes.write_final(final)
         return final
 
     def _deliver(self, final: FinalReport) -> None:
         """Log and output first, then the report that names them; again until it worked."""
+        backoff = Backoff(*RETRY, self.key)
+        failed = False
+        while not self._is_over():
+            try:
+                if failed and self._claims.input_size(self.claim) is None:
+                    # The answer was lost, and the primary was quick: nothing is to be
+                    # put there anew. The loop sees it too, and retires us.
+                    self._agent.ring()
+                else:
+                    self._send(final)
+                    self.delivered = True
+                    return
+            except Gone:
+                self._agent.ring()  # our folder or claim is gone: the loop sees that
+            except SpoolError as e:
+                self._tell(e)
+            failed = True
+            self._called.wait(backoff.next())
+        if self.retired.is_set() and self._output == "tried":
+            self._claims.abandon_output(self.key)
 
-        def send() -> None:
-            if final.log is not None:
-                self._shipped = self._resumed()
-                if self._resend or self._shipped > final.log.size:
-                    self._claims.drop_log(self.key)  # what lies there was not believed
-                    self._shipped = 0
-                self._ship_all()
-            if final.output is not None:
-                self._claims.send_output(self.key, self._dir / "output.zip")
-            self._claims.report(self.key, final)
-
-        self.delivered = self._insist(send)
+    def _send(self, final: FinalReport) -> None:
+        """Everything that is not there yet. Raises SpoolError."""
+        large = final.output is not None and final.output.size > LARGE
+        if final.end == "ok" and final.run is not None and large and self._output == "here":
+            self._claims.report(self.key, ProcessedReport(**self._facts(), run=final.run))
+        if final.log is not None:
+            self._log.finish(final.log.size, anew=self._resend)
+            self._resend = False
+        if final.output is not None and self._output != "there":
+            again, self._output = self._output == "tried", "tried"
+            self._claims.send_output(self.key, self._dir / "output.zip", again=again)
+            self._output = "there"
+        self._claims.report(self.key, final)
 
     # --- inside --------------------------------------------------------------------
 
-    def _insist(self, step: Callable[[], None]) -> bool:
-        """Do ``step`` until it succeeds; False if the agent stops or the claim is gone."""
-        pause = RETRY[0]
-        while not (self.retired.is_set() or self._agent.stopping.is_set()):
-            try:
-                step()
-                return True
-            except Gone:
-                # Our folder or claim is gone: the loop sees that, and retires us.
-                self.retired.wait(pause)
-            except SpoolError as e:
-                self._agent.complain(f"{self.key}: {e}")
-                self.retired.wait(pause)
-            pause = min(2 * pause, RETRY[1])
-        return False
+    def _is_over(self) -> bool:
+        return self.retired.is_set() or self._agent.stopping.is_set()
+
+    def _tell(self, error: SpoolError) -> None:
+        if self._agent.voice.reachable:  # else that is known, and said once for all
+            self._agent.voice.complain(f"{self.key}: {error}")
 
     def _say(self, report: AnyReport) -> None:
-        """A report that the final one repeats: if it does not arrive, nothing is lost."""
+        """A report that the final one repeats: nothing waits for it."""
+        self._unsaid = report
         try:
             self._claims.report(self.key, report)
+            self._unsaid = None
         except SpoolError as e:
-            self._agent.complain(f"{self.key}: {e}")
+            self._tell(e)
+            self._say_at = time.monotonic() + SAY_AGAIN
 
-    def _resumed(self) -> int:
-        """From where the log goes on; another agent may have sent a part of it."""
-        try:
-            return self._claims.log_size(self.key)
-        except SpoolError:
-            return 0  # sending a byte again changes nothing
+    def _say_again(self) -> None:
+        """Else a job that runs for hours would be shown as waiting."""
+        if self._unsaid is not None and time.monotonic() >= self._say_at:
+            self._say(self._unsaid)
 
-    def _ship(self) -> None:
-        """What the log grew by, and the progress it tells of."""
-        try:
-            self._ship_all()
-        except (SpoolError, FileNotFoundError):
-            return  # tried again at the next look, from the same offset
-
-    def _ship_all(self) -> None:
-        with (self._dir / "log").open("rb") as file:
-            file.seek(self._shipped)
-            while data := file.read(LOG_CHUNK):
-                self._claims.send_log(self.key, self._shipped, data)
-                self._shipped += len(data)
-                percent = last_progress(data)
-                if percent is not None and percent != self.progress:
-                    self.progress = percent
-                    self._agent.news()
-        if self._shipped == 0:
-            self._claims.send_log(self.key, 0, b"")
+    def _progressed(self, percent: int) -> None:
+        if percent != self.progress:
+            self.progress = percent
+            self._agent.news()
 
     def _given_back(self, reason: str, run: RunReport | None = None) -> FinalReport:
         """A final report without results; ``run`` is None where nothing ever ran."""
         final = FinalReport(**self._facts(), end="lost", reason=reason, run=run)
         self._dir.mkdir(parents=True, exist_ok=True)
-        self._write_final(final)
+        (self._dir / "input.zip").unlink(missing_ok=True)  # whatever it was: it may be large
+        self._notes.write_final(final)
         return final
 
     def _facts(self) -> _Facts:
@@ -329,75 +381,9 @@ class Attempt(threading.Thread):
             "run_dir": str(self._dir),
         }
 
-    def _order(self) -> Order | None:
-        """None if there is none, or a power cut tore it: then nothing was begun."""
-        try:
-            return msgspec.json.decode((self._dir / "order.json").read_bytes(), type=Order)
-        except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
-            return None
-
-    def _read_final(self) -> FinalReport | None:
-        try:
-            return msgspec.json.decode((self._dir / "final.json").read_bytes(), type=FinalReport)
-        except FileNotFoundError:
-            return None
-        except msgspec.MsgspecError:
-            return None  # torn by a power cut: made again from exit.json
-
-    def _write_final(self, final: FinalReport) -> None:
-        _write(self._dir / "final.json", msgspec.json.encode(final))
-
-
-def describe(end: Exit, last: str) -> tuple[End, FailureClass | None, str]:
-    """What an exit means: (end, failure class, reason). ``last`` is the log's last line."""
-    said = f"; its last line: {last}" if last else ""
-    match end.ending:
-        case "exited" if end.exit_code == 0:
-            return "ok", None, ""
-        case "exited":
-            return "failed", "model", f"the model ended with exit code {end.exit_code}{said}"
-        case "signaled":
-            memory = "memory" in end.reason.lower() and end.signal == signal.SIGKILL
-            return "failed", "limit" if memory else "model", end.reason + said
-        case "stopped":
-            return "killed", None, end.reason
-        case "timeout":
-            return "failed", "limit", end.reason
-        case "bad-input":
-            return "failed", "input", end.reason
-        case "not-started":
-            return "failed", "system", end.reason
-        case _:
-            return "lost", None, end.reason
-
-
-def _digest(path: Path) -> FileFact:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return FileFact(file.tell(), sha256)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, for this agent's successor."""
-    half = path.with_name(path.name + ".half")
-    half.write_bytes(data)
-    half.rename(path)
-
 
 def _remark(log_file: Path, remarks: list[str]) -> None:
     """What was left out of the output, where the modeller looks first."""
     if remarks:
         with log_file.open("a") as file:
             file.writelines(f"[model runner] {remark}\n" for remark in remarks)
-
-
-def _run_report(end: Exit) -> RunReport:
-    return RunReport(
-        exit_code=end.exit_code,
-        signal=end.signal,
-        wall_seconds=end.wall_seconds,
-        cpu_seconds=end.cpu_seconds,
-        peak_memory=end.peak_memory,
-        containment=end.containment,
-        ended=tuple(name[:255] for name in end.ended[:100]),
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -77,6 +78,31 @@ def start(order: Order, run: RunDir, home: str) -> int:
         os.close(log)
 
 
+def fault(order: Order) -> str:
+    """What would keep the command from being started, as far as can be seen without; else ""."""
+    if not os.path.isdir(order.cwd):
+        return f"the model's folder {order.cwd}: not there"
+    path = order.env.get("PATH", PATH)
+    try:
+        program = os.path.join(order.cwd, _find(order, path))
+    except CannotStart as e:
+        return str(e)
+    if not os.path.isfile(program):
+        return _why(program, order, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+    if not os.access(program, os.X_OK):
+        return _why(program, order, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    words = _first_line(program)
+    if not words:
+        return ""
+    if not os.access(words[0], os.X_OK):
+        return _why(program, order, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+    if os.path.basename(words[0]) == b"env" and len(words) == 2:
+        asked = os.fsdecode(words[1])
+        if shutil.which(asked, path=path) is None:
+            return f"{program}: its interpreter {asked} is not in {path}; install it"
+    return ""
+
+
 def open_log(run: RunDir) -> int:
     """The run's log, to be appended to. Raises OSError."""
     return os.open(run.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -126,17 +152,23 @@ def _why(program: str, order: Order, error: OSError) -> str:
 
 
 def _interpreter(program: str) -> str | None:
-    """What a script's first line names; as the kernel sees it, so a stray CR shows."""
+    """What a script's first line names; None if it is no script."""
+    words = _first_line(program)
+    if not words:
+        return None
+    # A file with Windows line ends asks for "bash\r", which looks right and is not there.
+    shown = words[0].decode("utf-8", "replace").rstrip("\r")
+    return f"{shown} (the file has Windows line ends)" if words[-1].endswith(b"\r") else shown
+
+
+def _first_line(program: str) -> list[bytes]:
+    """The words after ``#!``, as the kernel sees them: a stray CR belongs to the last one."""
     try:
         with Path(program).open("rb") as f:
             first = f.read(256)
     except OSError:
-        return None
+        return []
     if not first.startswith(b"#!"):
-        return None
-    words = first[2:].partition(b"\n")[0].strip(b" \t").split()
-    if not words:
-        return None
-    shown = words[0].decode("utf-8", "replace")
-    # A file with Windows line ends asks for "bash\r", which looks right and is not there.
-    return f"{shown} (the file has Windows line ends)" if b"\r\n" in first else shown
+        return []
+    line = first[2:].partition(b"\n")[0]
+    return [word for word in line.replace(b"\t", b" ").split(b" ") if word]

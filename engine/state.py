@@ -64,17 +64,23 @@ class State:
         os.close(self._lock)
 
     def _instance(self) -> str:
-        file = self.path / "instance"
-        try:
-            instance = file.read_text().strip()
-        except FileNotFoundError:
-            instance = ""
-        if len(instance) != 16:
+        instance = instance_of(self.path)
+        if not instance:
             instance = secrets.token_hex(8)
+            file = self.path / "instance"
             half = file.with_name("instance.half")
             half.write_text(instance + "\n")
             half.rename(file)
         return instance
+
+
+def instance_of(path: Path) -> str:
+    """The instance that belongs to a state directory; "" if it has none yet."""
+    try:
+        instance = (path / "instance").read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return instance if len(instance) == 16 else ""
 
 
 def _taken(lock: int) -> bool:

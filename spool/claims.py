@@ -1,20 +1,30 @@
 """The worker's side of the spool: claim, beat, report, deliver.
 
 Written once on the eight verbs of a transport. Nothing here decides what to
-run; ``worker_agent`` does. A worker writes into its own folder only, and takes
+run; ``engine.agent`` does. A worker writes into its own folder only, and takes
 tickets out of ``models/<model>/new/`` by renaming them into its ``cur/``.
+
+Everything here may be done again after its answer was lost (Unreachable). A
+move whose answer was lost may even be carried out later, by a connection that
+hung: it then finds its half gone and changes nothing, or puts whole bytes where
+the same bytes lie (or a beat where a newer one lay: the next beat follows).
+Only a half that is being written under the same name could be moved too early;
+so small files have a new half each time, and what is in an output is compared
+with its report by the primary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from spool import names, reports
-from spool.errors import Gone
+from spool.errors import Gone, Refused, SpoolError
 from spool.names import Claim, ReportName, Ticket
 from spool.transport import Transport
 
+UNANSWERED = 900.0  # seconds for which a connection that hung may carry out what it was asked
 LOG_CHUNK = 256 * 1024  # bytes of log sent in one append
 
 
@@ -24,19 +34,32 @@ class Claims:
     def __init__(self, transport: Transport, worker: str, instance: str) -> None:
         self._transport = transport
         self._home = names.worker_folder(worker)
+        self._puts = 0
+        # Names in tmp/ that were not moved, as far as we know, and until when (monotonic) a
+        # connection that hung may still make them.
+        self._lost_halves: dict[str, float] = {}
         self.worker = worker
         self.instance = instance
 
     # --- tickets and claims --------------------------------------------------------
 
-    def tickets(self, models: Iterable[str]) -> list[tuple[Ticket, str]]:
-        """(ticket, model) of everything claimable, oldest first."""
-        found = [
-            (ticket, model)
-            for model in models
-            for name in self._listed(names.new_folder(model))
-            if (ticket := names.parse_ticket(name))
-        ]
+    def tickets(
+        self, models: Iterable[str], refused: Callable[[str, Refused], None] | None = None
+    ) -> list[tuple[Ticket, str]]:
+        """(ticket, model) of everything claimable, oldest first.
+
+        ``refused`` hears of models whose queue may not be listed; without it that is raised.
+        """
+        found: list[tuple[Ticket, str]] = []
+        for model in models:
+            try:
+                listed = self._listed(names.new_folder(model))
+            except Refused as e:
+                if refused is None:
+                    raise
+                refused(model, e)
+                continue
+            found += [(t, model) for name in listed if (t := names.parse_ticket(name))]
         return sorted(found)
 
     def claim(self, ticket: Ticket, model: str) -> Claim | None:
@@ -60,6 +83,10 @@ class Claims:
         claims = map(names.parse_claim, self._transport.names(f"{self._home}/{names.CUR}"))
         return sorted(c for c in claims if c and c.instance == self.instance)
 
+    def input_size(self, claim: Claim) -> int | None:
+        """Bytes of a claim's input; None if the claim is gone, retired by the primary."""
+        return self._transport.check(f"{self._home}/{names.CUR}/{claim}")
+
     def fetch_input(self, claim: Claim, target: Path) -> None:
         self._transport.fetch(f"{self._home}/{names.CUR}/{claim}", target)
 
@@ -72,9 +99,7 @@ class Claims:
     # --- what the worker says ------------------------------------------------------
 
     def beat(self, beat: reports.Beat) -> None:
-        # Each under a name of its own: a connection that hung may still write an older one.
-        half = f"{beat.counter}-{names.BEAT}"
-        self._put(reports.encode(beat), half, f"{names.REPORTS}/{names.BEAT}")
+        self._put(reports.encode(beat), names.BEAT, f"{names.REPORTS}/{names.BEAT}")
 
     def last_beat(self) -> reports.Beat | None:
         """The beat that lies in this worker's folder, whoever wrote it."""
@@ -108,9 +133,34 @@ class Claims:
         """Begin the log anew: what the spool has of it is not what we have."""
         self._transport.drop(f"{self._home}/{names.LOG}/{key}.log")
 
-    def send_output(self, key: str, source: Path) -> None:
-        name = f"{key}.zip"
-        self._put(source, name, f"{names.OUT}/{name}")
+    def send_output(self, key: str, source: Path, *, again: bool = False) -> None:
+        """``again``: this process has tried it before and heard no answer to the end."""
+        half = f"{self._home}/{names.TMP}/{self._output_half(key)}"
+        target = f"{self._home}/{names.OUT}/{key}.zip"
+        size = source.stat().st_size
+        if again and self._transport.check(target) == size:
+            return  # moved, and its answer was lost
+        if not again or self._transport.check(half) != size:
+            self._transport.store(source, half)
+        self._transport.move(half, target)
+
+    def abandon_output(self, key: str) -> None:
+        """The attempt was retired while its output was on its way."""
+        self._lose(self._output_half(key))
+
+    def tidy(self) -> None:
+        """Remove the halves of what could not be sent, now that the spool can be reached."""
+        lost = dict(self._lost_halves)  # other threads add to it
+        if not lost:
+            return
+        folder = f"{self._home}/{names.TMP}"
+        there = set(self._listed(folder))
+        now = time.monotonic()
+        for name, until in lost.items():
+            if name in there:
+                self._transport.drop(f"{folder}/{name}")
+            if name in there or until < now:
+                del self._lost_halves[name]
 
     def sweep(self) -> None:
         """Remove the halves that an agent of this instance left when it was killed.
@@ -124,11 +174,24 @@ class Claims:
 
     # --- inside --------------------------------------------------------------------
 
-    def _put(self, source: Path | bytes, name: str, target: str) -> None:
-        """Whole or not at all: under a name in ``tmp/``, then moved."""
-        half = f"{self._home}/{names.TMP}/{self.instance}-{name}"
-        self._transport.store(source, half)
-        self._transport.move(half, f"{self._home}/{target}")
+    def _put(self, source: bytes, name: str, target: str) -> None:
+        """Whole or not at all: under a name in ``tmp/`` that is used once, then moved."""
+        self._puts += 1
+        half = f"{self.instance}-{self._puts}-{name}"
+        path = f"{self._home}/{names.TMP}/{half}"
+        try:
+            self._transport.store(source, path)
+            self._transport.move(path, f"{self._home}/{target}")
+        except SpoolError:
+            self._lose(half)
+            raise
+
+    def _lose(self, half: str) -> None:
+        self._lost_halves[half] = time.monotonic() + UNANSWERED
+
+    def _output_half(self, key: str) -> str:
+        # Always the same: a transfer that broke goes on in it.
+        return f"{self.instance}-{key}.zip"
 
     def _listed(self, folder: str) -> list[str]:
         try:

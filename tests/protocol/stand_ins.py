@@ -16,6 +16,7 @@ import engine.agent
 import engine.attempt
 import engine.beats
 import engine.catalog
+import engine.complaints
 import primary.files
 import primary.server
 import primary.submission
@@ -126,7 +127,7 @@ class StandIns:
 
     def _patch_clocks(self, patch: pytest.MonkeyPatch) -> None:
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=None)
-        ours = (engine.agent, engine.attempt, engine.beats, engine.catalog)
+        ours = (engine.agent, engine.attempt, engine.beats, engine.catalog, engine.complaints)
         for module in (*ours, primary.server):
             patch.setattr(module, "time", clock)
         ids = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(self._ids), version=4))

@@ -12,10 +12,11 @@ import pytest
 from spool import reports
 from spool.claims import Claims
 from spool.dispatch import Dispatch
-from spool.errors import Gone, NoSpace, Unbelievable
+from spool.errors import Gone, NoSpace, Refused, Unbelievable, Unreachable
 from spool.local import LocalTransport, make_worker_folder
 from spool.names import Claim, Ticket
 from spool.reports import Beat, FinalReport, ProcessedReport, RunReport, StartedReport
+from tests.lossy import Loss, LossyTransport
 
 JOB = "0b6f3c1e-5b0a-4b62-9d7f-0123456789ab"
 
@@ -215,3 +216,98 @@ def test_sweeping_removes_the_halves_of_this_instance_alone(root: Path) -> None:
         claims.sweep()
     assert sorted(os.listdir(tmp)) == [f"{'2' * 16}-beat.json", "README"]
     assert claims.log_size(ticket(1).key) == 1
+
+
+def test_every_half_has_a_name_of_its_own(root: Path) -> None:
+    """A connection that hung may thaw and move the half of an earlier try."""
+    make_worker_folder(root, "w1")
+    line = LossyTransport(LocalTransport(root))
+    claims = Claims(line, "w1", "1" * 16)
+    report = FinalReport(claim="c", instance="i", end="ok")
+    for _ in range(3):
+        claims.report(ticket(1).key, report)
+        claims.beat(beat())
+    stored = [path for verb, path in line.calls if verb == "store"]
+    assert len(set(stored)) == len(stored) == 6
+    assert all(Path(path).name.startswith("1" * 16) for path in stored)
+
+
+def test_halves_that_were_not_moved_are_removed_later(root: Path) -> None:
+    make_worker_folder(root, "w1")
+    line = LossyTransport(LocalTransport(root))
+    claims = Claims(line, "w1", "1" * 16)
+    claims.tidy()
+    assert line.calls == []  # nothing to do, nothing asked
+    line.loses = lambda verb, _: "request" if verb == "move" else None
+    with pytest.raises(Unreachable):
+        claims.beat(beat())
+    with pytest.raises(Unreachable):
+        claims.send_output(ticket(1).key, Path(__file__))
+    assert len(os.listdir(root / "workers/w1/tmp")) == 2
+    line.up()
+    claims.tidy()
+    assert len(os.listdir(root / "workers/w1/tmp")) == 1  # the output goes on in its half
+    claims.abandon_output(ticket(1).key)
+    claims.tidy()
+    assert os.listdir(root / "workers/w1/tmp") == []
+    before = len(line.calls)
+    claims.tidy()
+    assert len(line.calls) == before
+
+
+def test_a_half_that_a_connection_makes_when_it_thaws_is_removed_then(root: Path) -> None:
+    make_worker_folder(root, "w1")
+    line = LossyTransport(LocalTransport(root))
+    claims = Claims(line, "w1", "1" * 16)
+    line.lose_once("store", "", "request")
+    with pytest.raises(Unreachable):
+        claims.beat(beat())
+    claims.tidy()  # it is not there yet
+    (root / "workers/w1/tmp" / f"{claims.instance}-1-beat.json").touch()
+    (root / "workers/w1/tmp/README").touch()
+    claims.tidy()
+    assert os.listdir(root / "workers/w1/tmp") == ["README"]
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+@pytest.mark.parametrize("verb", ["store", "move"])
+def test_an_output_is_sent_once_whatever_was_lost(root: Path, verb: str, lost: Loss) -> None:
+    make_worker_folder(root, "w1")
+    line = LossyTransport(LocalTransport(root))
+    claims = Claims(line, "w1", "1" * 16)
+    source = root.parent / "output.zip"
+    source.write_bytes(b"results" * 1000)
+    key = ticket(1).key
+    line.lose_once(verb, "", lost)
+    with pytest.raises(Unreachable):
+        claims.send_output(key, source)
+    claims.send_output(key, source, again=True)
+    assert (root / f"workers/w1/out/{key}.zip").read_bytes() == source.read_bytes()
+    assert os.listdir(root / "workers/w1/tmp") == []
+    again = 2 if (verb, lost) == ("store", "request") else 1
+    assert line.count("store") == again
+
+
+def test_a_retired_claim_has_no_size(root: Path) -> None:
+    claims = worker(root)
+    put(root, ticket(1))
+    claim = claims.claim(ticket(1), "test")
+    assert claim is not None
+    assert claims.input_size(claim) == 3
+    Dispatch(root).retire("w1", claim.key, [claim])
+    assert claims.input_size(claim) is None
+
+
+def test_a_queue_that_may_not_be_listed_hides_no_other(root: Path) -> None:
+    make_worker_folder(root, "w1")
+    line = LossyTransport(LocalTransport(root))
+    claims = Claims(line, "w1", "1" * 16)
+    put(root, ticket(1), "other")
+    no = Refused("models/test/new: Permission denied", "ask")
+    line.loses = lambda _, path: no if "models/test" in path else None
+    refused: list[str] = []
+    found = claims.tickets(["test", "other"], lambda model, _: refused.append(model))
+    assert found == [(ticket(1), "other")]
+    assert refused == ["test"]
+    with pytest.raises(Refused):
+        claims.tickets(["test", "other"])
