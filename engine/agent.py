@@ -138,8 +138,10 @@ class Agent:
 
     @property
     def busy(self) -> bool:
-        """Whether stops and retired claims are waited for."""
-        return bool(self._attempts)
+        """Whether stops are waited for: something here runs, or is on its way."""
+        with self._lock:
+            attempts = list(self._attempts.values())
+        return any(attempt.is_alive() for attempt in attempts)
 
     def trouble(self, model: str, text: str) -> None:
         """An attempt could not be carried on; counted like a run that never started."""

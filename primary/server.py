@@ -372,10 +372,18 @@ class Primary:
     def _run(self) -> None:
         for _ in range(SETTLED):  # before anything is published, the spool is known
             self._tick_once()
+        self._ring()
         while not self._stopping.is_set():
             self._alarm.wait(RESCAN)
             if not self._stopping.is_set():
                 self._tick_once()
+
+    def _ring(self) -> None:
+        """What was published, or asked for, just before the last primary ended."""
+        try:
+            self._dispatch.ring()
+        except SpoolError as e:
+            log.warning("the bell cannot be rung: %s; workers look again by themselves", e)
 
     def _tick_once(self) -> None:
         try:

@@ -19,12 +19,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from copy import copy
+from typing import Literal
 
 from spool.dial import Connection
 from spool.errors import SpoolError, Unreachable
 from spool.wire import Broken, Wire
 
-SMALL, BULK = 4, 4  # links at most, for short requests and for transfers
+# Links at most. Logs that flood a slow line must not hold up beats and claims, nor wait
+# behind transfers.
+Kind = Literal["short", "log", "transfer"]
+ROOM: dict[Kind, int] = {"short": 4, "log": 2, "transfer": 4}
 IDLE = 60.0  # seconds after which a link that nobody needs is closed; the last one stays
 BACK_OFF = (0.5, 30.0)  # seconds: first and longest pause after a dial that failed
 LOOK = 0.5  # seconds between the warden's looks
@@ -70,7 +74,7 @@ class Links:
         self._dial = dial
         self._name = name
         self._patience = patience
-        self._room = {False: threading.Semaphore(SMALL), True: threading.Semaphore(BULK)}
+        self._room = {kind: threading.Semaphore(room) for kind, room in ROOM.items()}
         self._lock = threading.Lock()  # of what follows
         self._idle: list[Link] = []
         self._used: set[Link] = set()
@@ -82,15 +86,14 @@ class Links:
         self._closed = threading.Event()
 
     @contextlib.contextmanager
-    def link(self, what: str, *, bulk: bool = False) -> Iterator[Wire]:
+    def link(self, what: str, kind: Kind = "short") -> Iterator[Wire]:
         """A session for one verb. ``what`` it is about, for the error.
 
         Raises Unreachable if there is none, or if it breaks; Refused if the primary
-        does not let us in. A transfer waits for its turn behind others, a short
-        request ``patience`` seconds at most.
+        does not let us in. A transfer waits for its turn behind others, anything
+        else ``patience`` seconds at most.
         """
-        if not self._room[bulk].acquire(timeout=None if bulk else self._patience):
-            raise Unreachable(f"{what}: all connections to {self._name} are busy")
+        self._wait_for_room(what, kind)
         try:
             link = self._take()
             try:
@@ -103,7 +106,7 @@ class Links:
             finally:
                 self._give_back(link)
         finally:
-            self._room[bulk].release()
+            self._room[kind].release()
 
     def close(self) -> None:
         """Shut everything down: every wait ends at once, and so does every verb from now on."""
@@ -116,6 +119,11 @@ class Links:
             self._warden.join()
 
     # --- inside --------------------------------------------------------------------
+
+    def _wait_for_room(self, what: str, kind: Kind) -> None:
+        while not self._room[kind].acquire(timeout=self._patience):
+            if kind != "transfer" or self._closed.is_set():
+                raise Unreachable(f"{what}: all connections to {self._name} are busy")
 
     def _take(self) -> Link:
         while True:

@@ -68,7 +68,12 @@ class LocalTransport:
 
     def fetch(self, path: str, target: Path) -> None:
         with translating(path):
-            shutil.copyfile(self._prefix + path, target, follow_symlinks=False)
+            source = os.open(self._prefix + path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(source, "rb") as file:
+                if not stat.S_ISREG(os.fstat(source).st_mode):
+                    raise Unbelievable(f"{path}: not a regular file")
+                with target.open("wb") as out:
+                    shutil.copyfileobj(file, out, CHUNK)
 
     def store(self, source: Path | bytes, path: str) -> None:
         full = self._prefix + path

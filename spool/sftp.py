@@ -25,7 +25,7 @@ from typing import BinaryIO, NamedTuple, cast
 from spool.address import Address
 from spool.dial import dial
 from spool.errors import Gone, NoSpace, Refused, SpoolError, Unbelievable, Unreachable
-from spool.links import Links
+from spool.links import Kind, Links
 from spool.local import translating
 from spool.wire import (
     CREATE,
@@ -125,7 +125,7 @@ class SftpTransport:
                 wire.close(handle)
 
     def fetch(self, path: str, target: Path) -> None:
-        with self._wire(path, bulk=True) as wire:
+        with self._wire(path, "transfer") as wire:
             size = _regular(wire, self._path(path), path)
             half = self._halves.begun(path, size)
             with _local(target, "r+b" if half is not None and target.exists() else "wb") as file:
@@ -146,7 +146,7 @@ class SftpTransport:
                 self._store(file, path)
 
     def append(self, path: str, offset: int, data: bytes) -> None:
-        with self._wire(path) as wire:
+        with self._wire(path, "short" if len(data) <= SMALL else "log") as wire:
             full = self._path(path)
             if offset == 0:
                 lies = _attributes(wire, full)
@@ -216,9 +216,9 @@ class SftpTransport:
         return posixpath.join(self._root, path)
 
     @contextmanager
-    def _wire(self, what: str, *, bulk: bool = False) -> Iterator[Wire]:
+    def _wire(self, what: str, kind: Kind = "short") -> Iterator[Wire]:
         """A session for one verb; what the server refuses is told in the spool's errors."""
-        with self._links.link(what, bulk=bulk) as wire:
+        with self._links.link(what, kind) as wire:
             try:
                 yield wire
             except Status as e:
@@ -256,7 +256,7 @@ class SftpTransport:
     def _store(self, file: BinaryIO, path: str) -> None:
         info = os.fstat(file.fileno())
         source = (info.st_ino, info.st_size, info.st_mtime_ns)
-        with self._wire(path, bulk=True) as wire:
+        with self._wire(path, "transfer") as wire:
             half = self._halves.begun(path, *source)
             lies = _attributes(wire, self._path(path)) if half is not None else None
             done, step = 0, wire.write_size

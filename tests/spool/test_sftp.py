@@ -154,7 +154,7 @@ def test_closing_ends_every_wait_and_every_thread(
     files = len(os.listdir("/proc/self/fd"))
     own = SftpTransport(parse_address(server.trust(line.port)), server.ssh, deadline=1000.0)
     (root / "large").write_bytes(bytes(LARGE))
-    with own._links.link("one"), own._links.link("two", bulk=True):
+    with own._links.link("one"), own._links.link("two", "transfer"):
         pass
     line.freeze()
     waits = [

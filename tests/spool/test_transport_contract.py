@@ -175,6 +175,22 @@ def test_fetch_replaces_the_target(transport: Transport, root: Path, tmp_path: P
         transport.fetch("a/nothing", target)
 
 
+def test_fetch_of_what_is_no_file_neither_waits_nor_follows(
+    transport: Transport, root: Path, tmp_path: Path
+) -> None:
+    """Another worker of the model may have put it in the ticket's place."""
+    (root / "secret").write_text("secret")
+    (root / "a/link").symlink_to(root / "secret")
+    (root / "a/folder").mkdir()
+    os.mkfifo(root / "a/fifo")
+    for name in ("link", "folder", "fifo"):
+        with pytest.raises((Unbelievable, Unreachable), match=f"a/{name}"):
+            transport.fetch(f"a/{name}", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+    with pytest.raises(Unbelievable):
+        transport.fetch("a/fifo", tmp_path / "target")
+
+
 # --- move, drop, check ---------------------------------------------------------------
 
 
