@@ -41,6 +41,8 @@ class Unpacker:
 
     def order(self, run: RunDir, required: Sequence[str]) -> None:
         """Have ``run``'s input unpacked. Raises OSError if the order is too long."""
+        if self._sock.fileno() < 0:
+            return  # it died a moment ago, and was heard to, but its status is not here yet
         with contextlib.suppress(ConnectionError):  # it is dead: its status says why
             self._sock.send(b"\0".join(os.fsencode(part) for part in (str(run.path), *required)))
 

@@ -165,6 +165,22 @@ class Hardened:
             )
         return self._workers[name]
 
+    def end(self, name: str) -> None:
+        """End the worker's agent; its runs go on."""
+        self._workers[name].terminate()
+        self._workers[name].wait(PATIENCE)
+        self._said(name).unlink()
+
+    @contextlib.contextmanager
+    def away(self, *names: str) -> Iterator[None]:
+        """Without these workers; afterwards they are there again."""
+        for name in names:
+            self.end(name)
+        yield
+        for name in names:
+            self.start(name, slots=2)
+        self.ready(*names)
+
     def ready(self, *names: str) -> None:
         for name in names:
             wait_for(lambda n=name: self._is_ready(n), f"worker {name}")  # type: ignore[misc]

@@ -126,24 +126,15 @@ def frozen(machine: Hardened) -> Frozen:
 @pytest.fixture(scope="module")
 def stolen(machine: Hardened) -> Stolen:
     """Claimed over SFTP while the honest worker of alpha is stopped, and never given back."""
-    worker = machine.start_again("w2", stop=True)
     text = "stolen"
-    job = machine.submit("alpha", text)
-    with machine.wire("evil") as session:
-        name = wait_for(
-            lambda: next(
-                (n for n in session.names("/models/alpha/new") if job.encode() in n), None
-            ),
-            "its ticket",
-        ).decode()
-        ticket = parse_ticket(name)
-        assert ticket is not None
+    with machine.away("w2"):
+        job = machine.submit("alpha", text)
+        ticket = ticket_of(machine, "alpha", job)
         claim = Claim(ticket, MINE)
-        session.rename(f"/models/alpha/new/{name}", f"/workers/evil/cur/{claim}")
-        put(session, f"reports/{ReportName(job, 1, 'started')}", encode(_started(claim)))
-    machine.wait(job, "RUNNING")
-    assert worker is not None
-    machine.start_again("w2")
+        with machine.wire("evil") as session:
+            session.rename(f"/models/alpha/new/{ticket}", f"/workers/evil/cur/{claim}")
+            put(session, f"reports/{ReportName(job, 1, 'started')}", encode(_started(claim)))
+        machine.wait(job, "RUNNING")
     return Stolen(job, text, claim)
 
 
@@ -209,7 +200,8 @@ def test_an_output_of_20_megabytes(machine: Hardened) -> None:
 def test_the_agent_is_started_anew_while_a_job_runs(machine: Hardened) -> None:
     job = machine.submit("beta", "again", count=30)
     machine.wait(job, "RUNNING")
-    machine.start_again("w1")
+    with machine.away("w1"):
+        assert machine.client.job(job)["status"] == "RUNNING"
     assert machine.wait(job, "COMPLETE", "FAILED")["attempt"] == 1
     assert machine.history(job).count("Started") == 1
     assert machine.output(job) == {"text": b"again"}
@@ -601,7 +593,7 @@ def ticket_of(machine: Hardened, model: str, job: str) -> Ticket:
 
 def test_a_ticket_of_its_own_model_renamed_to_a_claim_of_another(machine: Hardened) -> None:
     """The inode is an input of the primary's: only not that one."""
-    with machine.away("w1"), machine.away("w2"):
+    with machine.away("w1", "w2"):
         theirs = machine.submit("beta", "theirs")
         mine = machine.submit("alpha", "mine")
         claim = Claim(ticket_of(machine, "beta", theirs), MINE)
@@ -626,3 +618,198 @@ def test_a_forged_ticket_in_the_queue_of_its_model(machine: Hardened) -> None:
         machine.as_account("evil", f"{program}open(p, 'wb').write(b'forged')", name)
     end = machine.wait(job, "COMPLETE", "FAILED")
     assert (end["status"], machine.output(job)) == ("COMPLETE", {"text": b"true"})
+
+
+# --- hostile: what lies in a file's place -----------------------------------------------
+
+TRAPS = {
+    "a FIFO": "os.mkfifo(p)",
+    "a folder": "os.makedirs(p + '/full/of')",
+    "a link to a file": "os.symlink('/etc/passwd', p)",
+    "a link to a folder": "os.symlink('/', p)",
+    "a hole": "os.truncate(os.open(p, os.O_CREAT | os.O_WRONLY), 8 << 40)",
+    "a closed file": "os.close(os.open(p, os.O_CREAT, 0))",
+    "a socket": "import socket; os.chdir(os.path.dirname(p)); "
+    "socket.socket(socket.AF_UNIX).bind(os.path.basename(p))",
+}
+NASTY = (b"a\nb\033[2J", b"\377\376", b"\033]0;x\007", b".hidden", b"x" * 255)
+LAY = """
+import sys
+for n in {nasty!r}:
+    for f in {folders!r}:
+        os.close(os.open(f.encode() + b"/" + n, os.O_CREAT | os.O_WRONLY))
+"""
+CLEAR = "os.system('rm -rf workers/evil/{0}/* workers/evil/{0}/.[!.]*')"
+
+
+def clear(machine: Hardened, *folders: str) -> None:
+    for folder in folders:
+        machine.as_account("evil", CLEAR.format(folder))
+
+
+def test_traps_hold_nobody_up(machine: Hardened, stolen: Stolen) -> None:
+    """In the place of all that the primary opens in the account's folders, and beside it."""
+    key = stolen.claim.key
+    final = ReportName(stolen.job, 1, "final")
+    places = ("reports/beat.json", f"reports/{final}", f"log/{key}.log", f"out/{key}.zip")
+    lay = LAY.format(
+        nasty=NASTY, folders=[*(f"workers/evil/{f}" for f in FOLDERS), "models/alpha/new"]
+    )
+    machine.as_account("evil", lay)
+    for trap, code in TRAPS.items():
+        for place in places:
+            program = f"p = os.path.abspath({f'workers/evil/{place}'!r})\n{code}"
+            machine.as_account("evil", program)
+        alpha, beta = machine.submit("alpha", f"a {trap}"), machine.submit("beta", f"b {trap}")
+        for job, model in ((alpha, "a"), (beta, "b")):
+            end = machine.wait(job, "COMPLETE", "FAILED", "KILLED")
+            assert (end["status"], end["attempt"]) == ("COMPLETE", 1), trap
+            assert machine.output(job) == {"text": f"{model} {trap}".encode()}
+        assert "beat" in machine.node("evil")["error"], trap
+        assert b"root:" not in machine.client.log(stolen.job).data, trap
+        assert machine.client.job(stolen.job)["status"] != "COMPLETE"
+        clear(machine, "reports", "log", "out")
+    clear(machine, "tmp")
+    machine.as_account("evil", "os.system('rm -rf models/alpha/new/*[!p]')")
+
+
+def test_a_result_with_a_trap_is_not_believed(machine: Hardened) -> None:
+    """A job that it has rightly claimed: it may spoil that, but not lead the primary astray."""
+    with machine.away("w2"):
+        job = machine.submit("alpha", "spoilt")
+        ticket = ticket_of(machine, "alpha", job)
+        claim = Claim(ticket, MINE)
+        with machine.wire("evil") as session:
+            session.rename(f"/models/alpha/new/{ticket}", f"/workers/evil/cur/{claim}")
+        victim = f"{DATA}/ledger/{sorted(os.listdir(machine.path(DATA) / 'ledger'))[-1]}"
+        fact = FileFact(size=4, sha256=hashlib.sha256(b"root").hexdigest())
+        huge = FileFact(size=8 << 40, sha256="0" * 64)
+        for fact, code in (
+            (fact, f"os.symlink({victim!r}, p)"),
+            (fact, TRAPS["a FIFO"]),
+            (huge, TRAPS["a hole"]),
+            (fact, "open(p, 'w').write('toor')"),
+        ):
+            paths = (f"workers/evil/log/{claim.key}.log", f"workers/evil/out/{claim.key}.zip")
+            for path in paths:
+                machine.as_account("evil", f"p = os.path.abspath({path!r})\n{code}")
+            words = FinalReport(
+                **_facts(claim), end="ok", run=RunReport(exit_code=0), log=fact, output=fact
+            )
+            with machine.wire("evil") as session:
+                put(session, f"reports/{ReportName(job, 1, 'final')}", encode(words))
+            if fact is huge:  # there may be room for it one day: it waits
+                machine.wait(machine.submit("beta"), "COMPLETE")
+                clear(machine, "reports")
+            else:
+                heard(machine, job)
+            assert machine.client.job(job)["status"] in ("QUEUED", "RUNNING")
+            clear(machine, "log", "out")
+        back = FinalReport(**_facts(claim), end="lost", reason="\033[2Jenough\n")
+        with machine.wire("evil") as session:
+            put(session, f"reports/{ReportName(job, 1, 'final')}", encode(back))
+        heard(machine, job)
+    end = machine.wait(job, "COMPLETE", "FAILED")
+    assert (end["worker"], machine.output(job)) == ("w2", {"text": b"spoilt"})
+
+
+# --- hostile: floods --------------------------------------------------------------------
+
+FLOOD = """
+import sys, uuid
+n, kind = int(sys.argv[1]), sys.argv[2]
+for folder in ("reports", "cur", "tmp"):
+    at = os.open(f"workers/evil/{folder}", os.O_RDONLY | os.O_DIRECTORY)
+    for i in range(n):
+        job = uuid.UUID(int=i + (1 << 120))
+        name = {"reports": f"{job}.1.3-final", "tmp": f"{i}"}.get(folder)
+        name = name or f"{i:020d}.1-{job}-{'ab' * 32}.zip~{'e' * 16}"
+        os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=at))
+"""
+
+
+def batch(machine: Hardened, models: tuple[str, ...], name: str) -> float:
+    """Seconds that jobs take from the first submission to the last right output."""
+    begun = time.monotonic()
+    texts = [f"{name} {n}" for n in range(6)]
+    jobs = [(machine.submit(model, text), text) for text in texts for model in models]
+    for job, text in jobs:
+        end = machine.wait(job, "COMPLETE", "FAILED", "KILLED")
+        assert (end["status"], end["attempt"]) == ("COMPLETE", 1)
+        assert machine.output(job) == {"text": text.encode()}
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize("names", [MAX_NAMES - 100, 20_000], ids=["below the cap", "above it"])
+def test_a_flood_delays_nobody(machine: Hardened, stolen: Stolen, names: int) -> None:
+    """Below the cap every one of its names is looked at; above it none."""
+    usual = batch(machine, ("alpha", "beta"), "quiet")
+    machine.as_account("evil", FLOOD, str(names), "x")
+    try:
+        wait_for(lambda: any("evil" in line for line in machine.client.doctor()), "doctor's word")
+        flooded = batch(machine, ("alpha", "beta"), "flooded")
+        print(f"{names} names: {flooded:.1f} s, and {usual:.1f} s without")
+        assert flooded < 5 * usual + 20
+        code, said = machine.command("doctor")
+        assert (code, "evil" in said) == (1, True)
+    finally:
+        for folder in ("reports", "cur", "tmp"):
+            path = f"workers/evil/{folder}"
+            machine.as_account(
+                "evil",
+                f"""
+for n in os.listdir({path!r}):
+    if n != {str(stolen.claim)!r}:
+        try: os.unlink({path!r} + '/' + n)
+        except FileNotFoundError: pass""",
+            )
+
+
+def test_a_flooded_queue_delays_its_model_alone(machine: Hardened) -> None:
+    program = "for i in range(10_001): os.close(os.open(f'models/alpha/new/x{i}', os.O_CREAT))"
+    machine.as_account("evil", program)
+    try:
+        batch(machine, ("beta",), "beside")
+        assert any("model alpha" in line for line in machine.client.doctor())
+        job = machine.submit("alpha", "waits")
+    finally:
+        machine.as_account("evil", "for i in range(10_001): os.unlink(f'models/alpha/new/x{i}')")
+    end = machine.wait(job, "COMPLETE", "FAILED")
+    assert (end["attempt"], machine.output(job)) == (1, {"text": b"waits"})
+
+
+# --- the end -----------------------------------------------------------------------------
+
+
+def test_a_job_that_it_sat_on_is_only_delayed(machine: Hardened, stolen: Stolen) -> None:
+    end = machine.wait(stolen.job, "COMPLETE", "FAILED", "KILLED")
+    assert (end["status"], end["attempt"], end["worker"]) == ("COMPLETE", 2, "w2")
+    assert machine.output(stolen.job) == {"text": stolen.text.encode()}
+
+
+def test_the_frozen_session_costs_time_alone(machine: Hardened, frozen: Frozen) -> None:
+    """Back before the session thaws, which it never does here: by the deadline of 30 s."""
+    assert 0 < frozen.size < LARGE, "it was not in the middle"
+    end = machine.wait(frozen.job, "COMPLETE", "FAILED", "KILLED", patience=3 * PATIENCE)
+    assert (end["status"], end["attempt"]) == ("COMPLETE", 1)
+    data = machine.output(frozen.job)["data"]
+    assert hashlib.sha256(data).hexdigest() in machine.client.log(frozen.job).data.decode()
+    assert machine.wait(machine.submit("cold"), "COMPLETE")["attempt"] == 1
+
+
+def test_nothing_raw_is_shown(machine: Hardened) -> None:
+    said = [machine.said_by_primary()]
+    for words in (("doctor",), ("status",), ("jobs",)):
+        code, text = machine.command(*words)
+        assert code in (0, 1) and text
+        said.append(text)
+    for text in said:
+        assert all(c.isprintable() or c == "\n" for c in text), repr(text)
+    assert "evil" in said[1] and "evil" in said[2]
+    assert len(said[0]) < 1_000_000 and len(said[1]) < 50_000
+    assert "Traceback" not in said[0]
+
+
+def test_the_ledger_holds(machine: Hardened) -> None:
+    machine.stop_primary()
+    machine.host.modelrunner("ledger", "verify", "--data", DATA, user=PRIMARY)
