@@ -47,6 +47,9 @@ SHORT = 2.0  # seconds at most between the loop's looks at its own state, which 
 AGAIN = 0.25  # seconds until the next look after one in which others were faster at everything
 RETRY = (0.5, 30.0)  # seconds: first and longest pause after a look that failed
 UNANSWERED = 900.0  # seconds for which a claim whose answer was lost may still come about
+# Attempts, for each slot, that are not delivered: with more nothing is claimed. Renames still
+# work for an account that can write nothing, and it would take the whole queue with it.
+UNSENT = 2
 PAST = 1024  # attempts that are remembered as over
 LEAVE = 3.0  # seconds for attempts and the last beat, once it is to end
 
@@ -301,8 +304,17 @@ class Agent:
 
     def _carry(self, attempt: Attempt) -> None:
         with self._lock:
+            before = self._attempts.get(attempt.key)
             self._attempts[attempt.key] = attempt
-        attempt.start()
+        try:
+            attempt.start()
+        except RuntimeError as e:  # no thread is left; the next look finds its claim
+            with self._lock:
+                if before is None:
+                    del self._attempts[attempt.key]
+                else:
+                    self._attempts[attempt.key] = before
+            raise EngineError(f"{attempt.key}: no thread can be started: {e}") from e
 
     # --- what we claim -----------------------------------------------------------------
 
@@ -359,7 +371,8 @@ class Agent:
         """The models of which one more run may be claimed."""
         running = [a for a in self._attempts.values() if a.running]
         ending = self.stopping.is_set() or self._name_lost.is_set()
-        if len(running) >= self._slots or ending:
+        unsent = sum(not a.delivered for a in self._attempts.values())
+        if len(running) >= self._slots or unsent >= UNSENT * self._slots or ending:
             return frozenset()
         return self._catalog.with_room(a.model_name() for a in running)
 

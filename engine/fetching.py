@@ -17,7 +17,7 @@ from spool.errors import Gone, NoSpace, SpoolError
 from spool.names import Claim
 
 RESERVE = 128 * 1024 * 1024  # bytes kept free: below it nothing is claimed, and no input fetched
-LONG = 8 * 1024 * 1024  # bytes of an input from which on its transfer can be left behind
+LONG = 256 * 1024  # bytes of an input from which on its transfer can be left behind
 GLANCE = 0.25  # seconds between looks whether a long transfer is still wanted
 
 

@@ -45,6 +45,7 @@ SETTLED = 2  # scans in a row that must miss a ticket before it is missing
 SHOWN = 100  # lines about what is strange
 TAKEN_AWAY = 256  # forged tickets that one tick removes
 LONG_GAP = 30.0  # seconds between ticks after which all leases start afresh
+BEATS_ROOM = 4 * 1024 * 1024  # bytes free; with less no worker could beat: the silence is ours
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ class Loop:
         self._hidden: dict[str, float] = {}  # since when its files may lie where we cannot look
         self._blind = False  # a worker could not be looked at
         self._unknown: set[str] = set()  # ids whose files lie in the spool, but not in the ledger
+        self._told: set[tuple[str, str]] = set()  # (id, error) of the last tick: said already
+        self._met: set[tuple[str, str]] = set()  # and of this one
         self._scans = 0
         self._last: float | None = None
         self.strange: list[str] = []
@@ -83,9 +86,11 @@ class Loop:
 
     def tick(self, now: float) -> None:
         """One pass; ``now`` is the monotonic clock in seconds."""
-        if self._last is not None and now - self._last > LONG_GAP:
+        asleep = self._last is not None and now - self._last > LONG_GAP
+        if asleep or self._files.free() < BEATS_ROOM:
             self.restart_leases(now)
         self._last = now
+        self._told, self._met = self._met, set()
         self._intake.begin()
         workers = self._dispatch.workers()
         self._hear(workers, now)
@@ -238,7 +243,10 @@ class Loop:
         except LedgerStopped:
             raise
         except (SpoolError, LedgerError, OSError) as e:
-            log.warning("job %s: %s (tried again)", id, e)
+            trouble = (id, str(e))
+            if trouble not in self._told:  # at every tick it would fill the log for days
+                log.warning("job %s: %s (tried again)", id, e)
+            self._met.add(trouble)
 
     # --- acting --------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ idle worker costs one small request a second, however many models it has. Like
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ from spool.errors import Gone, SpoolError
 from spool.transport import Transport
 
 IDLE, BUSY = 1.0, 0.25  # seconds between looks: with nothing to do here, and with runs going on
+
+log = logging.getLogger(__name__)
 
 
 class BellWatch:
@@ -67,5 +70,8 @@ class BellWatch:
 
     def _go_on(self) -> None:
         while not self._stopping.is_set():
-            self.look()
+            try:
+                self.look()
+            except Exception:  # without looks, every kill would wait for the rescan
+                log.exception("no look at the bell")
             self._stopping.wait(BUSY if self._busy() else self._idle)

@@ -25,6 +25,7 @@ from spool.names import Claim, ReportName, Ticket
 from spool.transport import Transport
 
 UNANSWERED = 900.0  # seconds for which a connection that hung may carry out what it was asked
+REMEMBERED = 1000  # halves that could not be moved
 LOG_CHUNK = 256 * 1024  # bytes of log sent in one append
 
 
@@ -187,6 +188,8 @@ class Claims:
             raise
 
     def _lose(self, half: str) -> None:
+        if len(self._lost_halves) >= REMEMBERED:  # of an outage of hours; the next start sweeps
+            self._lost_halves.pop(next(iter(self._lost_halves)), None)  # other threads add to it
         self._lost_halves[half] = time.monotonic() + UNANSWERED
 
     def _output_half(self, key: str) -> str:

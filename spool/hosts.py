@@ -63,8 +63,10 @@ def check(files: Iterable[Path], name: str, type_: str, key: bytes, shown: str) 
     """
     files = list(files)
     known = known_keys(files, name)
+    bare = re.fullmatch(r"\[(.*)\]:\d+", name)
+    without_port = known_keys(files, bare[1]) if bare else []
     mark = fingerprint(key)
-    revoked = next((k for k in known if k.revoked and k.key == key), None)
+    revoked = next((k for k in (*known, *without_port) if k.revoked and k.key == key), None)
     if revoked is not None:
         what = f"{shown}: its host key {mark} is revoked in {revoked.file}:{revoked.line}"
         raise Refused(what, "somebody may stand in between; ask the keeper for the new host key")
@@ -79,8 +81,7 @@ def check(files: Iterable[Path], name: str, type_: str, key: bytes, shown: str) 
         )
         raise Refused(what, "ask the keeper; if the key was replaced, replace that line")
     # OpenSSH, too, takes a key that is known for the host without its port.
-    bare = re.fullmatch(r"\[(.*)\]:\d+", name)
-    if bare and any(k.key == key and not k.revoked for k in known_keys(files, bare[1])):
+    if any(k.key == key for k in without_port):
         return
     line = f"{name} {type_} {base64.b64encode(key).decode()}"
     also = "".join(f"; {k.file}:{k.line} has another type for it, {k.type}" for k in valid[:1])

@@ -79,7 +79,8 @@ class Line:
         self.cut()
         with self._ending:  # the number of a process that was waited for may be another's
             if self.process is not None and self.process.returncode is None:
-                with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                # Not ours to kill if it changed its user (sudo): the shut socket ends it.
+                with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                     os.killpg(self.process.pid, signal.SIGKILL)
                     self.process.wait(JOIN)
         for transport in self.transports:
@@ -104,7 +105,7 @@ def within(line: Line, seconds: float, shown: str) -> Iterator[None]:
             wait = REDO  # something may have begun to wait just then
 
     thread = threading.Thread(target=watch, name="dial watch", daemon=True)
-    thread.start()
+    start(thread)
     try:
         yield
     except Exception as e:  # noqa: BLE001  # paramiko lets through whatever it met
@@ -156,6 +157,14 @@ def clean(text: object) -> str:
     return "".join(c if c.isprintable() else " " for c in str(text)).strip()[:300]
 
 
+def start(thread: threading.Thread) -> None:
+    """Raises Unreachable where this machine has no thread left: it may have one again."""
+    try:
+        thread.start()
+    except RuntimeError as e:
+        raise Unreachable(f"this machine cannot start a thread: {e}") from e
+
+
 def bounded(work: Callable[[], T], until: float, what: str) -> T:
     """The result of ``work``, which nothing can interrupt: it is left to itself when time is up."""
     results: list[T] = []
@@ -168,7 +177,7 @@ def bounded(work: Callable[[], T], until: float, what: str) -> T:
             errors.append(e)
 
     thread = threading.Thread(target=run, name="dial look-up", daemon=True)
-    thread.start()
+    start(thread)
     thread.join(max(0.0, until - time.monotonic()))
     if errors:
         raise errors[0]

@@ -23,6 +23,7 @@ from typing import Literal
 
 from spool.dial import Connection
 from spool.errors import SpoolError, Unreachable
+from spool.line import start
 from spool.wire import Broken, Wire
 
 # Links at most. Logs that flood a slow line must not hold up beats and claims, nor wait
@@ -155,8 +156,8 @@ class Links:
     def _dialed(self) -> Link:
         try:
             link = Link(self._dial(), self._patience)
-            self._watch(link)
             try:
+                self._watch(link)
                 link.open()
             except BaseException as e:
                 link.shut(str(e))
@@ -183,8 +184,9 @@ class Links:
         with self._lock:
             self._used.add(link)
             if self._warden is None:
-                self._warden = threading.Thread(target=self._guard, name="warden", daemon=True)
-                self._warden.start()
+                warden = threading.Thread(target=self._guard, name="warden", daemon=True)
+                start(warden)  # if it cannot be, this link is none: nothing would end its waits
+                self._warden = warden
         if self._closed.is_set():
             link.shut("closed")
 

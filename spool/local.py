@@ -85,6 +85,9 @@ class LocalTransport:
                 else:
                     with source.open("rb") as file, open(fd, "wb", closefd=False) as out:
                         shutil.copyfileobj(file, out, CHUNK)
+            except OSError:
+                os.unlink(full)  # a full disk needs the room
+                raise
             finally:
                 os.close(fd)
 

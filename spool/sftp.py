@@ -12,6 +12,7 @@ again, as long as this process lives: the half keeps its name and its bytes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import stat
@@ -19,18 +20,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from spool.address import Address
 from spool.dial import dial
 from spool.errors import Gone, NoSpace, Refused, SpoolError, Unbelievable, Unreachable
+from spool.folders import MAX_NAMES
 from spool.links import Kind, Links
 from spool.local import translating
 from spool.wire import (
     CREATE,
     EXCLUSIVE,
     FAILURE,
+    LARGE,
     NO_SUCH_FILE,
     PERMISSION_DENIED,
     READ,
@@ -45,6 +49,7 @@ from spool.wire import (
 
 RENAME = "posix-rename@openssh.com"
 STATVFS = "statvfs@openssh.com"
+FOLDER_MODE = 0o750  # as on the machine itself: other accounts there see no log and no result
 FULL = 1024 * 1024  # bytes free: with less, a write that failed is said to be for want of room
 
 
@@ -109,7 +114,10 @@ class SftpTransport:
 
     def names(self, folder: str) -> list[str]:
         with self._wire(folder) as wire:
-            found = list(wire.names(self._path(folder)))
+            found = list(islice(wire.names(self._path(folder)), MAX_NAMES + 1))
+        if len(found) > MAX_NAMES:  # a flood in one model's new/ must not hold up the others
+            said = f"{folder}: more than {MAX_NAMES} names"
+            raise Refused(said, "the primary's keeper clears it")
         return [name.decode() for name in found if not name.startswith(b".") and _utf8(name)]
 
     def read(self, path: str, limit: int) -> bytes:
@@ -133,14 +141,16 @@ class SftpTransport:
                 step = SMALL if half is not None and half.done == done else wire.read_size
                 with self._halves.begin(path, done, size):
                     handle = wire.open(self._path(path), READ)
-                    for data in wire.read(handle, done, size, step):
-                        file.write(data)
-                    wire.close(handle)
+                    try:
+                        for data in wire.read(handle, done, size, step):
+                            file.write(data)
+                    finally:  # also where our own disk is full: the session goes on
+                        wire.close(handle)
 
     def store(self, source: Path | bytes, path: str) -> None:
         if isinstance(source, bytes):
             with self._wire(path) as wire:
-                _write(wire, self._create(wire, path), 0, _pieces(source, wire.write_size))
+                _write(wire, self._create(wire, path), 0, _pieces(source, SMALL))
         else:
             with _local(source, "rb") as file:
                 self._store(file, path)
@@ -153,7 +163,9 @@ class SftpTransport:
                 if lies is not None and not _is_file(lies):  # a FIFO would never answer
                     raise Unbelievable(f"{path}: not a regular file")
             handle = wire.open(full, WRITE | CREATE)
-            _write(wire, handle, offset, _pieces(data, wire.write_size))
+            # Small ones, each with an answer of its own: a slow line is no broken one, and
+            # what is tried again here begins anew.
+            _write(wire, handle, offset, _pieces(data, SMALL))
 
     def move(self, old: str, new: str) -> None:
         with self._wire(f"{old} to {new}") as wire:
@@ -185,7 +197,7 @@ class SftpTransport:
         """Make one folder. Raises Refused where the account may not; one that is there is fine."""
         with self._wire(path) as wire:
             try:
-                wire.make_folder(self._path(path))
+                wire.make_folder(self._path(path), FOLDER_MODE)
             except Status:
                 lies = _attributes(wire, self._path(path))
                 if lies is None or lies.mode is None or not stat.S_ISDIR(lies.mode):
@@ -264,10 +276,25 @@ class SftpTransport:
                 # Also what was sent and never answered: a server writes in the order of arrival.
                 done = min(lies.size or 0, info.st_size)
                 step = SMALL if half.done == done else step
+            self._require_room(wire, path, info.st_size - done)
             with self._halves.begin(path, done, *source):
                 handle = wire.open(self._path(path), WRITE) if done else self._create(wire, path)
                 file.seek(done)
-                _write(wire, handle, done, iter(partial(file.read, step), b""))
+                try:
+                    _write(wire, handle, done, iter(partial(file.read, step), b""))
+                except Status:
+                    # It is sent anew the next time; kept, it would be what fills the disk,
+                    # and nobody's beat, and no line of the ledger, could be written.
+                    with contextlib.suppress(Status):
+                        wire.remove(self._path(path))
+                    raise
+
+    def _require_room(self, wire: Wire, path: str, size: int) -> None:
+        """Raises NoSpace rather than fill the primary's disk with what does not fit."""
+        free = _free(wire, self._root) if size > LARGE else None
+        if free is not None and size > free:
+            said = f"{size} bytes are to come, and {free} are free"
+            raise NoSpace(f"{path}: the primary's disk is full: {said}")
 
 
 def _write(wire: Wire, handle: bytes, offset: int, pieces: Iterator[bytes]) -> None:

@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+from spool.names import shown
+
 READ, WRITE, CREATE, EXCLUSIVE = 0x01, 0x02, 0x08, 0x20  # how a file is opened
 
 NO_SUCH_FILE, PERMISSION_DENIED, FAILURE = 2, 3, 4  # codes of Status that callers tell apart
@@ -167,8 +169,8 @@ class Wire:
     def remove(self, path: str) -> None:
         self._done(self._ask(_REMOVE, _text(path)))
 
-    def make_folder(self, path: str) -> None:
-        self._done(self._ask(_MKDIR, _text(path), _NO_ATTRIBUTES))
+    def make_folder(self, path: str, mode: int) -> None:
+        self._done(self._ask(_MKDIR, _text(path), struct.pack(">II", _MODE, mode)))
 
     def rename(self, old: str, new: str) -> None:
         """rename(2): one atomic step that replaces what lies at ``new``.
@@ -303,7 +305,7 @@ def _status(kind: int, body: bytes) -> Status | None:
     if code == OK:
         return None
     said = _cut(body[4:])[0].decode(errors="replace") if len(body) > 4 else ""
-    return Status(code, said or "refused")
+    return Status(code, shown(said) or "refused")
 
 
 def _handle(reply: tuple[int, bytes]) -> bytes:

@@ -413,12 +413,17 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     source.write_bytes(os.urandom(8 * 1024 * 1024))
     with sshd(tmp_path / "s", tmp_path / "root", size="4m") as server:
         own = SftpTransport(parse_address(server.url), server.ssh)
-        for _ in range(2):
+        for size in (8 * 1024 * 1024, 200 * 1024):  # before it is begun, and in the middle
+            source.write_bytes(os.urandom(size))
+            if size < 1024 * 1024:
+                own.store(bytes(4 * 1024 * 1024 - 64 * 1024), "ballast")
             with pytest.raises(NoSpace, match="the primary's disk is full"):
                 own.store(source, "half")
+            assert own.check("half") is None, "what does not fit takes no room"
         with pytest.raises(NoSpace):
             own.append("log", 0, bytes(1024 * 1024))
-        own.drop("half")
+        own.drop("log")
+        own.drop("ballast")
         own.store(b"room again", "word")
         assert own.read("word", 100) == b"room again"
         assert (own.free() or 0) > 1024 * 1024

@@ -138,9 +138,9 @@ def test_attributes_follow_no_link(wire: Wire, tmp_path: Path) -> None:
 
 
 def test_folders_disks_and_removal(wire: Wire, tmp_path: Path) -> None:
-    wire.make_folder(str(tmp_path / "made"))
+    wire.make_folder(str(tmp_path / "made"), 0o750)
     with pytest.raises(Status) as caught:
-        wire.make_folder(str(tmp_path / "made"))
+        wire.make_folder(str(tmp_path / "made"), 0o750)
     assert caught.value.code == FAILURE
     info = os.statvfs(tmp_path)
     assert abs(wire.free(str(tmp_path)) - info.f_bavail * info.f_frsize) < 2**30
