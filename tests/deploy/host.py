@@ -67,7 +67,7 @@ class Host:
 
     def command(self, *argv: str, user: str | None = None) -> list[str]:
         """What runs ``argv`` inside, for a Popen of one's own."""
-        inside = ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", f"--wd={ROOT}"]
+        inside = ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", f"--wdns={ROOT}"]
         if user is not None:
             group = self.run("id", "-g", user).stdout.strip()
             inside += ["setpriv", "--reuid", user, "--regid", group, "--init-groups"]
