@@ -246,6 +246,26 @@ def test_f4_results_that_exist_are_waited_for_a_day(hand: Hand, w1: Worker) -> N
     assert hand.job(job).attempt == 2
 
 
+def test_f4_nobody_is_lost_for_a_silence_that_a_full_disk_made(
+    hand: Hand, w1: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No beat can be written then: all leases start afresh when there is room again."""
+    job = hand.submit()
+    hand.tick()
+    claim = w1.claim()
+    w1.started(claim)
+    w1.beat(claim)
+    hand.tick()
+    monkeypatch.setattr(hand.primary._files, "free", lambda: 0)
+    hand.pass_time(2 * 900)
+    monkeypatch.undo()
+    hand.tick()
+    assert hand.state(job) == "RUNNING"
+    assert hand.job(job).attempt == 1
+    hand.pass_time(900 + 20)
+    assert hand.job(job).attempt == 2
+
+
 def test_f4_the_third_lost_attempt_is_the_last(hand: Hand) -> None:
     job = hand.submit()
     for attempt in (1, 2, 3):

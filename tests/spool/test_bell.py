@@ -47,6 +47,20 @@ def test_the_first_look_wakes_and_then_only_a_ring(ears: Ears) -> None:
     assert ears.line.calls == [("check", "bell")] * 8
 
 
+def test_a_look_that_fails_in_an_unknown_way_does_not_end_the_watch(
+    ears: Ears, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: str) -> int | None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ears.line, "check", broken)
+    ears.watch.start()
+    wait_for(lambda: "no look at the bell" in caplog.text, "the failure to be logged")
+    monkeypatch.undo()
+    wait_for(lambda: ears.woken, "the next look")
+    ears.watch.stop()
+
+
 def test_it_wakes_when_the_bell_can_be_seen_again(ears: Ears) -> None:
     ears.watch.look()
     ears.line.down()

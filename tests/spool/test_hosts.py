@@ -40,6 +40,15 @@ MATCHES = {
 }
 
 
+def test_a_key_that_is_revoked_for_the_host_is_revoked_for_each_port(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    file.write_text(line("primary", marker="@revoked") + line("primary"))
+    with pytest.raises(Refused, match="revoked"):
+        check([file], "[primary]:2222", ED, KEY, "primary:2222")
+    file.write_text(line("primary"))
+    check([file], "[primary]:2222", ED, KEY, "primary:2222")
+
+
 @pytest.mark.parametrize(("names", "name"), MATCHES)
 def test_which_lines_are_about_a_host(tmp_path: Path, names: str, name: str) -> None:
     file = tmp_path / "known_hosts"

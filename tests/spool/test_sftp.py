@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from spool import sftp
 from spool.address import parse_address
 from spool.errors import Gone, NoSpace, Refused, SpoolError, Unreachable
 from spool.links import IDLE
@@ -225,7 +226,8 @@ def test_a_put_that_broke_goes_on_where_it_stood(
 ) -> None:
     transport.connect()
     line.cut_after("up", LARGE // 2)
-    with pytest.raises(Unreachable):
+    # Without the verb's path: the operator reads it, and it is the line's matter.
+    with pytest.raises(Unreachable, match=r"^the connection to \S+ broke: "):
         transport.store(large, "tmp/put")
     arrived = (root / "tmp/put").stat()
     assert LARGE // 4 < arrived.st_size < LARGE
@@ -234,6 +236,30 @@ def test_a_put_that_broke_goes_on_where_it_stood(
     assert line.passed["up"] - sent < LARGE * 3 // 4
     assert (root / "tmp/put").read_bytes() == large.read_bytes()
     assert (root / "tmp/put").stat().st_ino == arrived.st_ino
+
+
+def test_what_another_process_began_is_gone_on_with_where_that_is_said(
+    transport: SftpTransport, server: Sshd, line: Relay, root: Path, large: Path
+) -> None:
+    transport.connect()
+    line.cut_after("up", LARGE // 2)
+    with pytest.raises(Unreachable):
+        transport.store(large, "tmp/left")
+    arrived = (root / "tmp/left").stat()
+    assert LARGE // 4 < arrived.st_size < LARGE
+    sent = line.passed["up"]
+    with contextlib.closing(
+        SftpTransport(parse_address(server.trust(line.port)), server.ssh, deadline=DEADLINE)
+    ) as later:
+        until_it_works(lambda: later.store(large, "tmp/left", go_on=True))
+        assert line.passed["up"] - sent < LARGE * 3 // 4
+        assert (root / "tmp/left").read_bytes() == large.read_bytes()
+        assert (root / "tmp/left").stat().st_ino == arrived.st_ino
+        later.store(large, "tmp/none", go_on=True)  # nothing is there
+        assert (root / "tmp/none").stat().st_size == LARGE
+        (root / "tmp/left").write_bytes(b"another hand's")
+        later.store(large, "tmp/left")  # nobody said so
+        assert (root / "tmp/left").read_bytes() == large.read_bytes()
 
 
 def test_a_fetch_that_broke_goes_on_where_it_stood(
@@ -398,10 +424,47 @@ def test_verbs_that_the_account_does_not_have_are_refused(tmp_path: Path) -> Non
         own.close()
 
 
+def test_a_flooded_folder_is_refused_and_its_connection_is_used_again(
+    transport: SftpTransport, line: Relay, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker of the model may put a million names into its queue."""
+    monkeypatch.setattr(sftp, "MAX_NAMES", 300)
+    (root / "flooded").mkdir()
+    for n in range(300):
+        (root / "flooded" / str(n)).touch()
+    assert len(transport.names("flooded")) == 300
+    (root / "flooded/one more").touch()
+    with pytest.raises(Refused, match="flooded: more than 300 names"):
+        transport.names("flooded")
+    assert transport.check("flooded/1") == 0
+    assert line.accepted == 1
+
+
+def test_without_a_thread_left_a_verb_is_tried_again_and_every_wait_still_ends(
+    transport: SftpTransport, line: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    for short in ("dial", "warden"):
+
+        def refusing(thread: threading.Thread, short: str = short) -> None:
+            if thread.name.startswith(short):
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refusing)
+        with pytest.raises(Unreachable, match="cannot start a thread"):
+            transport.check("bell")
+        monkeypatch.undo()
+        transport._links._not_before = 0.0  # as if the pause were over
+    until_it_works(lambda: transport.check("bell"))
+    line.freeze()
+    assert isinstance(Background(lambda: transport.check("bell")).ended(), Unreachable)
+
+
 def test_folders_are_made_once(transport: SftpTransport, root: Path) -> None:
     for _ in range(2):
         transport.make_folder("made")
-    assert (root / "made").is_dir()
+    assert (root / "made").stat().st_mode & 0o777 == 0o750  # as on the machine itself
     with pytest.raises(SpoolError):
         transport.make_folder("made/deep/er")
 

@@ -239,6 +239,17 @@ def test_any_answer_is_understood_or_breaks_the_connection(kind: int, body: byte
                 verb(made)
 
 
+def test_what_a_server_says_is_fit_for_a_log() -> None:
+    said = b"no\x1b[2J\nroot: logged in"
+
+    def answer(data: bytes) -> bytes:
+        return HELLO if data[4] == 1 else packet(101, data[5:9] + b"\0\0\0\4" + string(said) * 2)
+
+    with liar(answer) as stream, pytest.raises(Status) as caught:
+        Wire(stream).attributes("x")
+    assert str(caught.value).isprintable()
+
+
 def test_answers_out_of_order_find_their_requests() -> None:
     """Two reads at a time, answered the second first."""
     ours, theirs = socket.socketpair()
