@@ -17,7 +17,7 @@ from typing import Any, NoReturn, ParamSpec
 
 import click
 
-from client.api import DEFAULT_SERVER, KEY_VARIABLE, Client, ClientError
+from client.api import DEFAULT_SERVER, FINAL, KEY_VARIABLE, Client, ClientError
 from client.connection import SERVER_VARIABLE
 
 P = ParamSpec("P")
@@ -108,10 +108,14 @@ def status(client: Client, raw: bool, id: str | None) -> None:
         if raw:
             _json(job)
             return
+        remark = job.pop("worker_remark", None)
+        if remark:
+            job["status"] = f"{job['status']}; {remark}"
+        wide = max(map(len, job)) + 2
         for member, value in job.items():
             if value is not None:
                 shown = json.dumps(value) if isinstance(value, dict) else str(value)
-                click.echo(f"{member + ':':<18}{_line(shown)}")
+                click.echo(f"{member + ':':<{wide}}{_line(shown)}")
         return
     nodes = client.status()
     if raw:
@@ -125,12 +129,13 @@ def status(client: Client, raw: bool, id: str | None) -> None:
                 node["node_type"],
                 node["status"],
                 node["model"],
-                f"{len(node['jobs'])}/{node['slots']}",
+                _load(node),
                 node["host"],
                 _remark(node),
             )
             for node in nodes
         ],
+        headed=True,
     )
 
 
@@ -153,6 +158,12 @@ def log(client: Client, follow: bool, id: str) -> None:
 def kill(client: Client, id: str) -> None:
     """Kill a job."""
     click.echo(client.kill(id))
+    try:
+        job = client.job(id)
+    except ClientError:
+        return  # it was asked to end: that is what this command is for
+    if job.get("worker_remark") and job["status"] not in FINAL:
+        click.echo(_line(_waits(job)), err=True)
 
 
 @click.command()
@@ -238,9 +249,38 @@ def _ending(job: dict[str, Any]) -> str:
 
 
 def _remark(node: dict[str, Any]) -> str:
-    if node["liveness"] not in ("alive", "stopped"):
-        return str(node["liveness"])
+    liveness, silent = str(node["liveness"]), node["last_seen"]
+    if liveness == "new":
+        return "granted, not started yet"
+    if liveness in ("unreachable", "lost"):
+        return liveness if silent is None else f"{liveness}, silent for {_about(silent)}"
+    if liveness == "stopped":
+        # what held it up before is no news now
+        return "stopped, and holds jobs" if node["jobs"] else ""
     return f"paused: {node['paused']}" if node["paused"] else str(node["error"])
+
+
+def _load(node: dict[str, Any]) -> str:
+    """Jobs of how many slots; the primary has none, and who was not heard yet neither."""
+    if not node["slots"] and not node["jobs"]:
+        return ""
+    return f"{len(node['jobs'])}/{node['slots'] or '?'}"
+
+
+def _about(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def _waits(job: dict[str, Any]) -> str:
+    """What a kill waits for where nobody answers."""
+    worker = f"its worker {job['worker']}" if job["worker"] else "the worker that has claimed it"
+    state = "stopped" if job["worker_liveness"] == "stopped" else "silent"
+    return (
+        f"asked to kill; {worker} is {state}, so it stays {job['status']} "
+        "until that answers or is given up"
+    )
 
 
 def _json(value: object) -> None:
@@ -257,10 +297,13 @@ _WHOLE = ("state", "status", "created (UTC)")
 _NARROWEST = 5  # characters
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Columns as wide as they need to be; a pipe gets tabs, for cut and awk."""
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]], *, headed: bool = False) -> None:
+    """Columns as wide as they need to be; a pipe gets tabs, for cut and awk.
+
+    ``headed``: a pipe gets the head too, where the columns do not speak for themselves.
+    """
     if not sys.stdout.isatty():
-        for row in rows:
+        for row in [heads, *rows] if headed else rows:
             click.echo("\t".join(_line(cell) for cell in row))
         return
     lines = [list(heads), *([_line(cell) for cell in row] for row in rows)]

@@ -227,12 +227,13 @@ class Loop:
             if job.kill_wanted and (job.worker or "", run) not in seen.stops:
                 stop = Stop(job.worker or "", run, f"killed by {job.kill_by}")
                 self._try(id, partial(self._act, stop, job, {}))
-        if judge(silence, self._lease_of(job)) == "lost":
+        if judge(silence, self.lease_of(job)) == "lost":
             reason = f"{where} was silent or could not be looked at for {silence:.0f} s"
             self._try(id, partial(self._give_up, job, reason, confirmed=False))
         return True
 
-    def _lease_of(self, job: Job) -> float | None:
+    def lease_of(self, job: Job) -> float | None:
+        """The lease that holds for the job now, in seconds; None means never."""
         model = self._models().get(job.model)
         return lease_of(job, model.lease if model else DEFAULT_LEASE)
 
@@ -285,7 +286,7 @@ class Loop:
 
     def _lease(self, job: Job, seen: Seen, now: float) -> None:
         """A silent worker's claim, or one that its worker leaves out of its beats."""
-        lease = self._lease_of(job)
+        lease = self.lease_of(job)
         finals = {(w, n.key) for w, n in seen.reports if n.kind == "final"}
         for worker, claim in seen.claims:
             if claim.ticket != ticket_of(job):

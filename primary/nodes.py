@@ -32,14 +32,16 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
     ``last_seen`` is in seconds on the primary's clock, sizes are in bytes. What a
     worker said of itself is in one line and capped: no name of its choosing drives
-    a terminal. ``outdated``: its version is not the primary's.
+    a terminal. ``outdated``: its version is not the primary's. ``new``: granted, and not
+    started yet. ``error`` is the last one it told of, or why its beat is not believed
+    (then ``unbelieved`` has it too).
     """
 
     name: str
     node_url: str
     node_type: Literal["PRIMARY", "WORKER"]
     status: Literal["WAITING", "RUNNING", "STOPPED"]
-    liveness: Literal["alive", "unreachable", "lost", "stopped"]
+    liveness: Literal["alive", "unreachable", "lost", "stopped", "new"]
     host: str = ""
     models: dict[str, str] = {}
     version: str = ""
@@ -51,6 +53,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     free_memory: int = 0
     paused: str = ""
     error: str = ""
+    unbelieved: str = ""
     pid: int = 0
 
 
@@ -156,6 +159,18 @@ class Nodes:
         last = worker.changed.get(instance, self._epoch) if worker else self._epoch
         return now - max(last, self._epoch)
 
+    def stopped(self, name: str, instance: str) -> bool:
+        """Whether the instance said, in its last beat, that it ends."""
+        worker = self._workers.get(name)
+        beat = worker.beat if worker else None
+        return beat is not None and beat.instance == instance and beat.stopped
+
+    def claims(self) -> list[tuple[str, Claim]]:
+        """Those that the last scan saw, with their workers."""
+        # Copies, each made at one go: the tick thread goes on meanwhile.
+        workers = list(self._workers.items())
+        return [(name, claim) for name, worker in workers for claim in tuple(worker.watches)]
+
     def progress(self, name: str, key: str) -> int | None:
         worker = self._workers.get(name)
         return worker.beat.progress.get(key) if worker and worker.beat else None
@@ -177,15 +192,7 @@ class Nodes:
         # A copy first, made at one go: the tick thread goes on meanwhile.
         jobs = tuple(sorted({c.ticket.job for c in tuple(worker.watches)}))
         if beat is None:
-            return Node(
-                name=name,
-                node_url="",
-                node_type="WORKER",
-                status="STOPPED",
-                liveness="lost",
-                jobs=jobs,
-                error=shown(worker.wrong, MAX_ERROR) or "it has never given a sign of life",
-            )
+            return self._silent_node(name, worker, jobs, now)
         silence = self.silence(name, beat.instance, now)
         liveness: Liveness | Literal["stopped"] = judge(silence, DEFAULT_LEASE)
         if beat.stopped:
@@ -206,9 +213,30 @@ class Nodes:
             last_seen=silence,
             free_disk=beat.free_disk,
             free_memory=beat.free_memory,
-            paused=shown(beat.paused, MAX_ERROR),
+            # Who is gone claims nothing anyway: what held it up then is no news now.
+            paused="" if liveness in ("lost", "stopped") else shown(beat.paused, MAX_ERROR),
             error=shown(worker.wrong or beat.error, MAX_ERROR),
+            unbelieved=shown(worker.wrong, MAX_ERROR),
             pid=beat.pid,
+        )
+
+    def _silent_node(self, name: str, worker: _Worker, jobs: tuple[str, ...], now: float) -> Node:
+        """A worker without a beat that could be read: its claims alone are signs of life."""
+        instances = {claim.instance for claim in tuple(worker.watches)}
+        silence = min((self.silence(name, i, now) for i in instances), default=None)
+        liveness: Liveness | Literal["new"] = "lost" if worker.wrong else "new"
+        if silence is not None:
+            liveness = judge(silence, DEFAULT_LEASE)
+        return Node(
+            name=name,
+            node_url="",
+            node_type="WORKER",
+            status="RUNNING" if liveness in ("alive", "unreachable") else "STOPPED",
+            liveness=liveness,
+            jobs=jobs,
+            last_seen=silence,
+            error=shown(worker.wrong, MAX_ERROR),
+            unbelieved=shown(worker.wrong, MAX_ERROR),
         )
 
 

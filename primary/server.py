@@ -27,6 +27,7 @@ from primary.alarm import Alarm, Budget
 from primary.dropbox import Dropbox
 from primary.errors import DataFolderError, NoRoom, NoSuchFile, TooLate, UnknownJob
 from primary.files import RESERVE, FileName, Files, JobFile, Upload, keep_private
+from primary.holders import Holder, Holders
 from primary.intake import Intake
 from primary.loop import SETTLED, Loop
 from primary.nodes import Node, Nodes
@@ -56,7 +57,14 @@ __all__ = ["NewJob", "Node", "Primary", "Upload"]
 class Primary:
     """Everything behind the HTTP interface. Thread-safe but for ``tick``."""
 
-    def __init__(self, data: Path, ledger: Ledger, shelf: Shelf, allow_urls: Collection[str]):
+    def __init__(
+        self,
+        data: Path,
+        ledger: Ledger,
+        shelf: Shelf,
+        allow_urls: Collection[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.data = data
         self._ledger = ledger
         self._shelf = shelf
@@ -70,7 +78,8 @@ class Primary:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._broken: str | None = None
-        self._nodes = Nodes(time.monotonic(), VERSION)
+        self._clock = clock
+        self._nodes = Nodes(clock(), VERSION)
         wake = self._alarm.ring
         self._submissions = Submissions(
             ledger,
@@ -85,6 +94,7 @@ class Primary:
         self._loop = Loop(
             ledger, self._dispatch, self._files, self._intake, self._nodes, shelf.models
         )
+        self._holders = Holders(self._nodes, self._loop.lease_of, self._attempts)
         self._dropbox = Dropbox(
             ledger,
             self._files,
@@ -104,6 +114,7 @@ class Primary:
         allow_urls: Collection[str] = (),
         *,
         rebuilding: Callable[[int, int], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> Primary:
         """Take the data directory and bring everything to where a crash left it.
 
@@ -113,7 +124,7 @@ class Primary:
         Files(data)  # says first, and clearly, if the directory cannot be written
         ledger = Ledger.open(data / "ledger", data / "board.sqlite", progress=rebuilding)
         try:
-            primary = cls(data, ledger, Shelf(models), allow_urls)
+            primary = cls(data, ledger, Shelf(models), allow_urls, clock)
             if ledger.torn:
                 log.warning("%s", ledger.torn)
             _close_to_others(data)
@@ -243,6 +254,10 @@ class Primary:
             return None
         return self._nodes.progress(job.worker, key(job.id, job.attempt))
 
+    def holder(self, job: Job) -> Holder | None:
+        """The worker that has the job now, and how long it has been silent."""
+        return self._holders.of(job, self._clock())
+
     def models(self) -> dict[str, Model]:
         return dict(self._shelf.models())
 
@@ -269,7 +284,7 @@ class Primary:
             free_memory=psutil.virtual_memory().available,
             error=self._broken or "",
         )
-        return [me, *self._nodes.shown(time.monotonic())]
+        return [me, *self._nodes.shown(self._clock())]
 
     def open_file(self, job: Job, name: FileName) -> JobFile:
         """Raises NoSuchFile with the reason."""
@@ -305,12 +320,14 @@ class Primary:
         found += [f"model {name}: {why}" for name, why in self._dispatch.missing.items()]
         found += [f"drop folder: {why}" for why in self._dropbox.troubles.values()]
         found += [f"model {name}: {why}" for name, why in self._shelf.errors.items()]
-        for node in self.nodes()[1:]:
-            if node.liveness in ("unreachable", "lost"):
-                found.append(f"worker {node.name} is {node.liveness}: {node.error or 'silent'}")
-            if node.paused:
-                found.append(f"worker {node.name} claims nothing: {node.paused}")
-        alive = [node for node in self.nodes()[1:] if node.liveness in ("alive", "unreachable")]
+        workers = self.nodes()[1:]
+        found += self._holders.findings(workers, self._ledger.board.job, self._clock())
+        found += [
+            f"worker {node.name} claims nothing: {node.paused}"
+            for node in workers
+            if node.paused and node.liveness == "alive"
+        ]
+        alive = [node for node in workers if node.liveness in ("alive", "unreachable")]
         for model in self._ledger.board.queued_models():
             if not any(model in node.models for node in alive):
                 found.append(f"model {model}: jobs wait, and no living worker has this model")
@@ -387,7 +404,7 @@ class Primary:
 
     def _tick_once(self) -> None:
         try:
-            self.tick(time.monotonic())
+            self.tick(self._clock())
             self._broken = None
         except Exception as e:
             self._broken = f"the last tick failed: {type(e).__name__}: {e}"

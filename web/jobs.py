@@ -53,6 +53,7 @@ class Jobs:
             counts=self._primary.counts(),
             models=sorted(self._primary.models()),
             progress={job.id: self._primary.progress(job) for job in page.jobs},
+            silent={job.id for job in page.jobs if job.worker and self._is_silent(job)},
             seq=self._primary.wait(0, 0),
         )
 
@@ -89,18 +90,25 @@ class Jobs:
         """GET /jobs/<id>"""
         job = self._job(id)
         if not self._site.wants_page():
-            return self._site.reply(self._json(job) | {"place": self._primary.place(job)})
+            more = {"place": self._primary.place(job)} | present.holder(self._primary.holder(job))
+            return self._site.reply(self._json(job) | more)
         text, at = self._log_tail(job)
+        holder = self._primary.holder(job)
         return self._site.page(
             "job",
             job=job,
             place=self._primary.place(job),
+            remark=holder.remark if holder else "",
             progress=self._primary.progress(job),
             history=self._primary.history(job.id),
             log=text,
             log_end=at,
             log_cut=at is not None and at > LOG_TAIL,
         )
+
+    def _is_silent(self, job: Job) -> bool:
+        holder = self._primary.holder(job)
+        return holder is not None and holder.liveness != "alive"
 
     def _log_tail(self, job: Job) -> tuple[str, int | None]:
         """The end of the log as text, and the size at which it was read; None: no log."""

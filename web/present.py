@@ -8,6 +8,7 @@ from msgspec import structs, to_builtins
 
 from ledger.events import Digest, Record
 from ledger.jobs import Job
+from primary.holders import Holder
 from primary.nodes import Node
 from spool.manifest import Model
 
@@ -61,6 +62,20 @@ def job(job: Job, primary_url: str, progress: int | None) -> dict[str, object]:
         "log": digest(job.log),
         "output": digest(job.output),
     }
+
+
+def holder(holder: Holder | None) -> dict[str, object]:
+    """Members beside the job's: the worker that has it, and how long that has been silent."""
+    return {
+        "worker_liveness": holder.liveness if holder else None,
+        "worker_silent_seconds": round(holder.silence, 1) if holder else None,
+        "worker_given_up_seconds": _whole(holder.left) if holder else None,
+        "worker_remark": (holder.remark or None) if holder else None,
+    }
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds)
 
 
 def node(node: Node) -> dict[str, object]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from client import commands
+
 LIMIT = 60  # seconds
 
 
@@ -128,7 +130,10 @@ def test_the_list(cli: Any, good: Path) -> None:
     assert cli("jobs", "--state", "FAILED").stdout == ""
     assert cli("jobs", "--state", "NOSUCH").returncode == 2
     assert cli("models").stdout.split("\t")[0] == "echo"
-    assert cli("status").stdout.split("\t")[:2] == ["primary", "PRIMARY"]
+    head, primary = (line.split("\t") for line in cli("status").stdout.splitlines())
+    assert head == ["name", "type", "status", "models", "jobs", "host", "remark"]
+    assert primary[:2] == ["primary", "PRIMARY"]
+    assert primary[4] == "", "the primary has no slots"
 
 
 def test_what_goes_wrong_is_one_line_and_a_code(cli: Any, good: Path, tmp_path: Path) -> None:
@@ -142,6 +147,46 @@ def test_what_goes_wrong_is_one_line_and_a_code(cli: Any, good: Path, tmp_path: 
         assert cli(*wrong).returncode == 2
     unknown = cli("log", "00000000-0000-4000-8000-000000000000")
     assert unknown.returncode == 3 and "there is no job" in unknown.stderr
+
+
+def test_a_kill_that_nobody_answers_says_so(
+    cli: Any, hand: Any, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = cli("submit", "--model", "echo", good).stdout.strip()
+    hand.start(id)
+    assert cli("kill", id).stderr == ""
+    start = hand.primary._clock()
+    monkeypatch.setattr(hand.primary, "_clock", lambda: start + 60)
+    shown = cli("status", id).stdout
+    assert "RUNNING; its worker w has been silent for " in shown and "worker_remark" not in shown
+    told = json.loads(cli("status", "--json", id).stdout)
+    assert (told["status"], told["worker_liveness"]) == ("RUNNING", "unreachable")
+    done = cli("kill", id)
+    assert (done.returncode, done.stdout) == (0, f"OK:  Killed job id {id}\n")
+    assert done.stderr == (
+        "asked to kill; its worker w is silent, so it stays RUNNING "
+        "until that answers or is given up\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("node", "remark"),
+    [
+        ({"liveness": "new", "last_seen": None}, "granted, not started yet"),
+        ({"liveness": "unreachable", "last_seen": 42.0}, "unreachable, silent for 42 s"),
+        ({"liveness": "lost", "last_seen": 1200.0}, "lost, silent for 20 min"),
+        ({"liveness": "lost", "last_seen": None}, "lost"),
+        ({"liveness": "stopped", "last_seen": 5.0}, ""),
+        ({"liveness": "stopped", "jobs": ["x"]}, "stopped, and holds jobs"),
+        ({"liveness": "alive", "last_seen": 1.0}, "old"),
+        ({"liveness": "alive", "last_seen": 1.0, "paused": "full"}, "paused: full"),
+    ],
+)
+def test_what_is_remarked_of_a_node(node: dict[str, Any], remark: str) -> None:
+    assert (
+        commands._remark({"paused": "", "error": "old", "jobs": [], "last_seen": 0} | node)
+        == remark
+    )
 
 
 def test_control_characters_do_not_reach_the_terminal(

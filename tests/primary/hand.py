@@ -51,7 +51,7 @@ class Hand:
 
     def open(self, **options: Any) -> None:
         """Its leases begin at ``now``: the made-up clock, instead of the machine's."""
-        self.primary = Primary.open(self.data, self.models, **options)
+        self.primary = Primary.open(self.data, self.models, clock=lambda: self.now, **options)
         self.primary._nodes.restart_leases(self.now)
 
     def crash(self) -> None:

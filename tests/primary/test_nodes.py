@@ -150,7 +150,7 @@ def test_a_folder_without_a_beat_is_shown_as_such_and_a_removed_one_is_not() -> 
     look(nodes, 0.0, None)
     nodes.heard("a-first", beat(1), 0.0)
     assert [n.name for n in nodes.shown(0.0)] == ["a-first", "w1"]
-    assert nodes.shown(0.0)[1].error == "it has never given a sign of life"
+    assert (nodes.shown(0.0)[1].liveness, nodes.shown(0.0)[1].status) == ("new", "STOPPED")
     nodes.forget(["w1"])
     assert [n.name for n in nodes.shown(0.0)] == ["w1"]
 

@@ -294,3 +294,25 @@ def test_an_unforeseen_error_shows_an_id_and_no_trace(
         reference = re.search(r"[0-9a-f]{12}", answer.text)
         assert reference and reference.group() in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_silent_worker_is_said_where_its_job_is_shown(
+    past: Any, kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, browser = kit.Browser(past), kit.Browser(past, accept="text/html")
+    path = f"/jobs/{kit.RUNNING}"
+    job = api.get(path).json
+    assert (job["worker_liveness"], job["worker_remark"]) == ("alive", None)
+    assert '<p id="remark" class="problem"></p>' in browser.get(path).text
+    assert "its worker is silent" not in browser.get("/jobs").text
+    primary = past.site.primary
+    start = primary._clock()
+    monkeypatch.setattr(primary, "_clock", lambda: start + 60)
+    job = api.get(path).json
+    assert (job["status"], job["worker_liveness"]) == ("RUNNING", "unreachable")
+    assert job["worker_silent_seconds"] >= 60 and 0 < job["worker_given_up_seconds"] <= 840
+    assert "its worker w has been silent for " in job["worker_remark"]
+    assert job["worker_remark"] in browser.get(path).text
+    assert browser.get("/jobs").text.count("its worker is silent") == 1
+    done = api.get(f"/jobs/{kit.DONE}").json
+    assert done["worker_liveness"] is done["worker_remark"] is None

@@ -56,7 +56,12 @@ def test_the_page_shows_all_of_it(browser: Any, data: Path, primary: Any) -> Non
     page = browser.get("/status").text
     for text in (
         '<a href="ssh://w1@far.example:2222">ssh://w1@far.example:2222</a>',
-        *("far.example", "echo <small>abc123</small>", "0 of 2", "5.0 GB disk<br>2.0 MB memory"),
+        *(
+            "far<wbr>.example",
+            'echo <small class="whole">abc123</small>',
+            "0 of 2",
+            "5.0 GB disk<br>2.0 MB memory",
+        ),
         *("paused: no room", "it broke", "0.0.1", "not the primary's version"),
     ):
         assert text in page, text
@@ -107,3 +112,29 @@ def test_a_place_is_a_link(url: str) -> None:
 )
 def test_anything_else_is_none(url: str) -> None:
     assert present.link(url) is None
+
+
+def test_a_worker_that_is_not_started_yet_has_no_figures(
+    browser: Any, web: Any, data: Path, primary: Any
+) -> None:
+    make_worker_folder(data / "spool", "w1")
+    primary.tick(0.0)
+    page = browser.get("/status").text
+    assert "granted, not started yet" in page and "to look at" not in page
+    assert ">0 B" not in page and "\n0 B" not in page and "0 of 0" not in page
+    node = web.get("/status", accept="application/json").json["data"][1]
+    assert (node["liveness"], node["status"]) == ("new", "STOPPED")
+
+
+def test_what_a_silent_worker_told_of_is_no_present_reason(
+    browser: Any, data: Path, primary: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat(data, primary, "w1", error="it broke")
+    assert '<p class="problem">it broke</p>' in browser.get("/status").text
+    start = primary._clock()
+    monkeypatch.setattr(primary, "_clock", lambda: start + 60)
+    page = browser.get("/status").text
+    assert "<strong>unreachable</strong>" in page
+    assert "the last error it told of, before that: it broke" in page
+    beat(data, primary, "w1", counter=2, stopped=True, paused="no room")
+    assert "no room" not in browser.get("/status").text

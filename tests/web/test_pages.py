@@ -169,3 +169,51 @@ def test_all_views_are_used_and_all_files_are_there() -> None:
     assert {f"{name}.html" for name in (*NAMES, "layout")} == {p.name for p in VIEWS.iterdir()}
     layout = (VIEWS / "layout.html").read_text()
     assert all(f"/static/{file.name}" in layout for file in STATIC.iterdir())
+
+
+class Cards(HTMLParser):
+    """The column heads of each table of cards, and the class and label of its cells by row."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.heads: list[str] = []
+        self.rows: list[list[tuple[str, str]]] = []
+        self._in_head = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self._in_head = tag == "th"
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "td":
+            self.rows[-1].append((given.get("class") or "", given.get("data-label") or ""))
+
+    def handle_data(self, data: str) -> None:
+        if self._in_head and data.strip():
+            self.heads.append(data.strip())
+            self._in_head = False
+
+
+def test_on_a_narrow_screen_each_cell_says_what_it_is(browser: Any, kit: Any) -> None:
+    for path in ("/jobs", "/status", f"/jobs/{kit.DONE}"):
+        page = browser.get(path).text
+        assert '<table class="cards' in page or 'class="cards"' in page, path
+        cards = Cards(page)
+        rows = [row for row in cards.rows if row]
+        assert rows, path
+        for row in rows:
+            heads = cards.heads[:-1] if path == "/jobs" else cards.heads  # the last has a button
+            assert [label for _, label in row][: len(heads)] == heads, path
+
+
+def test_names_and_states_are_not_broken_where_a_column_is_narrow() -> None:
+    style = (STATIC / "style.css").read_text()
+    assert "break-all" not in style
+    assert ".whole, .state { white-space: nowrap; }" in style
+    rules = [line.split("{") for line in style.splitlines() if "overflow-wrap: anywhere" in line]
+    for selector, rule in rules:
+        if selector.strip().startswith("td"):
+            assert "min-width" in rule, f"{selector}: squeezed to a letter's width"
+    assert "td {" not in [f"{selector.strip()} {{" for selector, _ in rules]
+    assert "@media (max-width: 700px)" in style

@@ -27,6 +27,7 @@ async function followJob(page) {
       }
       const job = await (await fetch(url, json)).json();
       if (job.status !== page.dataset.state) return location.reload();
+      document.getElementById("remark").textContent = job.worker_remark;
       const bar = page.querySelector("progress");
       if (bar && job.progress !== null) bar.value = job.progress;
     } catch {
