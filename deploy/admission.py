@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
 from deploy import layout
 from deploy.facts import Entry, Machine, Spool
 from deploy.keys import PublicKey
-from deploy.steps import Command, File, Step
+from deploy.steps import Command, File, Step, unless
 from spool.errors import Refused
 
 # That what we wrote is what sshd does with this account.
@@ -61,13 +62,14 @@ def members(
     """The groups, the account, and who is in which."""
     for group in groups:
         if group not in machine.groups:
-            yield Step(f"group {group} made", (("groupadd", "--system", group),))
+            yield Step(f"group {group} made", (_new("group", group, "groupadd", "--system"),))
     if account not in machine.accounts:
         # "*" is no password, but not a locked account either, which sshd without PAM refuses.
         place = layout.drop_home(grant.drop) if grant.drop is not None else layout.NO_HOME
-        command: Command = (
-            *("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", place),
-            *("--shell", layout.NOLOGIN, "--password", "*", "--comment", grant.comment, account),
+        command = _new(
+            *("passwd", account, "useradd", "--system", "--user-group", "--no-create-home"),
+            *("--home-dir", place, "--shell", layout.NOLOGIN, "--password", "*"),
+            *("--comment", grant.comment),
         )
         yield Step(f"account {account} made: no shell, no password, no home", (command,))
     lacking = [group for group in groups if not machine.is_in(account, group)]
@@ -79,11 +81,26 @@ def members(
         yield Step(f"account {spool.owner.name} put into {', '.join(lacking)}", (command,))
 
 
+def _new(database: str, name: str, *command: str) -> Command:
+    """``command NAME``, but for where getent knows the name already."""
+    return unless(f"getent {database} {shlex.quote(name)} >/dev/null", (*command, name))
+
+
 def _owner_lacks(groups: Sequence[str], machine: Machine, spool: Spool) -> list[str]:
     """The groups of models and drops that the primary's account is not in."""
     if spool.owner.name == "root":
         return []
     return [group for group in groups[1:] if not machine.is_in(spool.owner.name, group)]
+
+
+def check_only(machine: Machine, allowed: Collection[str]) -> None:
+    """Raises Refused if workers are let into another spool than those ``allowed``."""
+    other = layout.chroot_in(machine.files.get(layout.SSHD_FILE, ""))
+    if other is not None and other not in allowed:
+        raise Refused(
+            f"{layout.SSHD_FILE} lets workers into {other}, and one machine has one spool for them",
+            "if that primary is no more, remove the file and its accounts",
+        )
 
 
 def sshd(grant: Grant, account: str, chroot: str, machine: Machine, spool: Spool) -> Iterator[Step]:
@@ -92,12 +109,7 @@ def sshd(grant: Grant, account: str, chroot: str, machine: Machine, spool: Spool
     old = machine.files.get(layout.SSHD_FILE)
     if old == text:
         return
-    other = layout.chroot_in(old or "")
-    if other not in (None, chroot, spool.path):
-        raise Refused(
-            f"{layout.SSHD_FILE} lets workers into {other}, and one machine has one spool for them",
-            "if that primary is no more, remove the file and its accounts",
-        )
+    check_only(machine, {chroot, spool.path})
     group = layout.WORKERS_GROUP if grant.drop is None else layout.DROPS_GROUP
     in_force = (
         *("sh", "-c", _IN_FORCE, "sh", account, f"chrootdirectory {chroot}"),
@@ -121,7 +133,8 @@ def sshd(grant: Grant, account: str, chroot: str, machine: Machine, spool: Spool
 def key(grant: Grant, account: str, machine: Machine) -> Iterator[Step]:
     """The key, in a file of root's: who comes with it may do nothing but SFTP."""
     if machine.key_folder is None:
-        yield Step(f"folder {layout.KEYS} made", (("mkdir", "-m", "0755", layout.KEYS),))
+        command = unless(f"test -d {layout.KEYS}", ("mkdir", "-m", "0755", layout.KEYS))
+        yield Step(f"folder {layout.KEYS} made", (command,))
     elif machine.key_folder != Entry("folder", "root", "root", 0o755):
         raise Refused(
             f"{layout.KEYS} is not a folder of root's with the mode 0755",
@@ -138,6 +151,15 @@ def key(grant: Grant, account: str, machine: Machine) -> Iterator[Step]:
         done = "written" if old is None else "replaced"
         sentence = f"key {grant.key.fingerprint} {done}: {path}"
         yield Step(sentence, (), File(path=path, text=text))
+
+
+def beyond(machine: Machine) -> Iterator[str]:
+    """What sshd's file changes for those who have nothing to do with the spool."""
+    if layout.MAX_STARTUPS not in machine.files.get(layout.SSHD_FILE, "").splitlines():
+        yield (
+            f"sshd is told {layout.MAX_STARTUPS} (in {layout.SSHD_FILE}): that holds for all "
+            "logins on this machine"
+        )
 
 
 def notes(

@@ -28,6 +28,16 @@ from spool.errors import Refused, SpoolError
 P = ParamSpec("P")
 
 
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print, as long as somebody reads: no closed pipe may leave a grant half done."""
+    try:
+        click.echo(text, err=err, nl=nl)
+    except BrokenPipeError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, (sys.stderr if err else sys.stdout).fileno())
+        os.close(null)
+
+
 def refusals(command: Callable[P, None]) -> Callable[P, None]:
     """What cannot be done is one line on stderr and exit code 1."""
 
@@ -36,7 +46,7 @@ def refusals(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **named)
         except (SpoolError, OSError) as e:
-            click.echo(f"Error:  {e}", err=True)
+            say(f"Error:  {e}", err=True)
             sys.exit(1)
 
     return run
@@ -94,8 +104,10 @@ def grant(
 ) -> None:
     """Make what the worker NAME on another machine needs: account, folders, key, sshd's file.
 
-    Needs root; without, it prints the script that an administrator must run. What is
-    so already is left out, so it can be repeated.
+    Needs root, and does it at once (--dry-run prints what it would do); without root it
+    prints the script that an administrator must run. What is so already is left out, so
+    it can be repeated. Beyond the account it may move the spool, and it writes a file for
+    sshd, with MaxStartups for all logins.
     """
     if drop is not None and models:
         raise click.UsageError("--drop MODEL and --model exclude each other")
@@ -113,21 +125,36 @@ def grant(
     title = f"modelrunner spool grant: {wanted.who}"
     _carry_out(planned, title, [*_without_root(wanted, found, seen)], dry_run)
     for line in _farewell(wanted, planned, found):
-        click.echo(line, err=_prints_script(dry_run) and bool(planned.steps))
+        say(line, err=_prints_script(dry_run) and bool(planned.steps))
 
 
 @spool.command()
 @click.argument("name")
 @click.option("--drop", is_flag=True, help="No worker, but a colleague.")
+@click.option(
+    "--model", "models", multiple=True, metavar="MODEL",
+    help="Take this model from the worker, and leave it the rest.",
+)  # fmt: skip
+@click.option("--now", is_flag=True, help="End the sessions that are open, too.")
 @_account
 @_dry_run
 @refusals
-def revoke(name: str, drop: bool, account: str | None, dry_run: bool) -> None:
+def revoke(
+    name: str,
+    drop: bool,
+    models: tuple[str, ...],
+    now: bool,
+    account: str | None,
+    dry_run: bool,
+) -> None:
     """Shut the worker NAME out: its key goes, and its rights to the models.
 
-    Needs root; without, it prints the script that an administrator must run.
+    Needs root, and does it at once (--dry-run prints what it would do); without root it
+    prints the script that an administrator must run.
     """
-    planned = revocation(name, drop, account, machine())
+    if drop and models:
+        raise click.UsageError("--drop and --model exclude each other")
+    planned = revocation(name, drop, account, machine(), models, now)
     why = ["This needs root."]
     _carry_out(planned, f"modelrunner spool revoke {name}", why, dry_run)
 
@@ -141,15 +168,19 @@ def _prints_script(dry_run: bool) -> bool:
 
 def _carry_out(planned: Plan, title: str, why: list[str], dry_run: bool) -> None:
     """Do it and say so, a line each; or print the script, and all else on stderr."""
+    beyond = [f"beyond the account: {line}" for line in planned.beyond]
     if not planned.steps:
-        click.echo(f"nothing to do: the account {planned.account} is as it should be")
+        say(f"nothing to do: the account {planned.account} is as it should be")
     elif _prints_script(dry_run):
-        click.echo(script(title, [] if os.geteuid() == 0 else why, planned.steps), nl=False)
-        click.echo("Nothing was changed: the script above does it, run by root.", err=True)
+        why = beyond if os.geteuid() == 0 else [*why, *(["", *beyond] if beyond else [])]
+        say(script(title, why, planned.steps), nl=False)
+        say("Nothing was changed: the script above does it, run by root.", err=True)
     else:
-        apply(planned.steps, click.echo)
+        for line in beyond:
+            say(line)
+        apply(planned.steps, say)
     for note in planned.notes:
-        click.echo(f"note: {note}", err=_prints_script(dry_run) and bool(planned.steps))
+        say(f"note: {note}", err=_prints_script(dry_run) and bool(planned.steps))
 
 
 def _without_root(wanted: Grant, found: Machine, seen: Spool) -> Iterator[str]:
@@ -174,7 +205,7 @@ def _farewell(wanted: Grant, planned: Plan, found: Machine) -> Iterator[str]:
     port = "" if found.port == 22 else f":{found.port}"
     yield ""
     if wanted.drop is None:
-        yield f"The worker {wanted.name} may run: {', '.join(planned.models)}.  On its machine:"
+        yield f"The worker {wanted.name} may run: {_models(wanted, planned)}.  On its machine:"
         address = f"sftp://{planned.account}@{found.host}{port}/"
         yield f"    modelrunner-worker --primary {address} --models DIR --name {wanted.name}"
     else:
@@ -188,6 +219,19 @@ def _farewell(wanted: Grant, planned: Plan, found: Machine) -> Iterator[str]:
         name = found.host if found.port == 22 else f"[{found.host}]:{found.port}"
         yield f"This machine's host key, for known_hosts there ({fingerprint_of(keys[0])}):"
         yield f"    {name} {keys[0]}"
+
+
+def _models(wanted: Grant, planned: Plan) -> str:
+    """All that the account may run, whatever this grant has named."""
+    may = ", ".join(sorted((*planned.models, *planned.before)))
+    if not planned.before:
+        return may
+    options = "".join(f" --model {model}" for model in planned.before)
+    away = "them" if len(planned.before) > 1 else "it"
+    return (
+        f"{may} ({', '.join(planned.before)} from before; "
+        f"`modelrunner spool revoke {wanted.name}{options}` takes {away} away)"
+    )
 
 
 def _read_key(path: Path) -> PublicKey:

@@ -7,12 +7,13 @@ is the primary's, and is changed with the primary's own rights, not with root's.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from deploy import layout
 from deploy.facts import Machine, Spool
-from deploy.steps import Command, Step
+from deploy.steps import Command, Step, unless
 from spool import names
 from spool.errors import Refused
 
@@ -110,7 +111,7 @@ class Folders:
         commands = []
         if missing:
             made = [self._at(path) for path in missing]
-            commands.append(self._as_primary("mkdir", "-m", "0700", *made))
+            commands.append(self._as_primary("mkdir", "-p", "-m", "0700", *made))
         commands += [
             self._as_primary("chgrp", "-h", wanted.group, *paths, group=wanted.group),
             self._as_primary("chmod", f"{wanted.mode:04o}", *paths, group=wanted.group),
@@ -122,9 +123,7 @@ class Folders:
         """Folders in folders of root's, or in the chroot."""
         missing, wrong = self._differing(wanted)
         paths = [self._at(path) for path in (*missing, *wrong)]
-        commands: list[Command] = []
-        if missing:
-            commands.append(("mkdir", "-m", "0700", *(self._at(path) for path in missing)))
+        commands = [_made(self._at(path), wanted.owner) for path in missing]
         # Looked at again: until the folder above was root's it could be exchanged.
         commands += [("test", "!", "-L", self._at(path)) for path in wrong]
         commands.append(("chown", "-h", f"{wanted.owner}:{wanted.group}", *paths))
@@ -145,6 +144,16 @@ class Folders:
             elif (entry.owner, entry.group, entry.mode) != wanted[1:]:
                 wrong.append(path)
         return missing, wrong
+
+
+def _made(path: str, owner: str) -> Command:
+    """A folder made by root; for the second time: what lies there is one that a grant made.
+
+    Not ``mkdir -p``: the primary could put a link, or a folder to exchange, in its way.
+    """
+    ours = " ".join(f"-e {shlex.quote(f'directory:{name}')}" for name in sorted({"root", owner}))
+    done = f"stat -c %F:%U {shlex.quote(path)} 2>/dev/null | grep -Fqx {ours}"
+    return unless(done, ("mkdir", "-m", "0700", path))
 
 
 def _sentence(paths: Sequence[str], wanted: Wanted) -> str:

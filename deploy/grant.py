@@ -6,6 +6,8 @@ that are closed, then sshd's configuration, and last the key that lets in.
 
 from __future__ import annotations
 
+import shlex
+
 from deploy import admission, home, layout
 from deploy.admission import Grant
 from deploy.facts import Machine, Spool
@@ -25,12 +27,18 @@ def plan(grant: Grant, machine: Machine, spool: Spool) -> Plan:
     account = _account(grant, machine, spool)
     if grant.drop is None:
         _check_worker(grant.name, account, machine, spool)
+    # First: where the spool could move to is no question if it is not the one.
+    admission.check_only(machine, home.candidates(spool, grant.spool_home))
     chroot = home.choose(spool, grant.spool_home)
     groups = admission.groups_for(grant, models)
     folders = Folders(machine, spool, chroot, groups)
     steps = [*admission.members(grant, account, groups, machine, spool)]
+    beyond = [*admission.beyond(machine)]
     if (moved := home.move(spool, chroot)) is not None:
         steps.append(moved)
+        beyond.insert(
+            0, f"the spool moves from {spool.path} to {chroot}; {spool.link} becomes a link to it"
+        )
     steps += folders.base()
     if grant.drop is None:
         found = machine.accounts.get(account)
@@ -41,7 +49,9 @@ def plan(grant: Grant, machine: Machine, spool: Spool) -> Plan:
         account=account,
         steps=tuple(steps),
         notes=tuple(admission.notes(grant, account, groups, machine, spool, chroot)),
+        beyond=tuple(beyond),
         models=models,
+        before=_before(grant, account, models, machine, spool),
         chroot=chroot,
     )
 
@@ -91,6 +101,16 @@ def _models(grant: Grant, spool: Spool) -> tuple[str, ...]:
     return tuple(sorted(set(wanted)))
 
 
+def _before(
+    grant: Grant, account: str, models: tuple[str, ...], machine: Machine, spool: Spool
+) -> tuple[str, ...]:
+    """The models that an earlier grant has given, and this one does not name."""
+    if grant.drop is not None:
+        return ()
+    others = (model for model in spool.models if model not in models)
+    return tuple(m for m in others if machine.is_in(account, layout.model_group(m)))
+
+
 def _account(grant: Grant, machine: Machine, spool: Spool) -> str:
     """The account's name: as given, as granted before, or made from the name."""
     what = "worker" if grant.drop is None else "colleague"
@@ -129,6 +149,13 @@ def _check_worker(name: str, account: str, machine: Machine, spool: Spool) -> No
     if cur is not None and cur.owner != account and cur.owner in machine.accounts:
         folder = f"{spool.path}/{names.worker_folder(name)}"
         raise Refused(
-            f"{folder} is in use by a worker under the account {cur.owner}",
-            "choose another name; or end that worker when it has delivered, and remove the folder",
+            f"{folder} is that of a worker under the account {cur.owner}",
+            "choose another name; or end that worker and remove the folder, which goes on only if "
+            "nothing in it is left to deliver or to run: "
+            f"rmdir {_quoted(folder, names.OUT)} && rmdir {_quoted(folder, names.CUR)} && "
+            f"rm -r {shlex.quote(folder)}",
         )
+
+
+def _quoted(folder: str, name: str) -> str:
+    return shlex.quote(f"{folder}/{name}")

@@ -7,8 +7,10 @@ does its spool: then the spool moves to a place beside, and a link stays.
 
 from __future__ import annotations
 
+import shlex
+
 from deploy.facts import Place, Spool
-from deploy.steps import Step
+from deploy.steps import Step, unless
 from spool.errors import Refused
 
 
@@ -20,7 +22,7 @@ def choose(spool: Spool, wanted: str | None) -> str:
     if all(place.safe for place in spool.above):
         return spool.path
     if wanted is not None and spool.wanted is not None:
-        path = f"{spool.wanted.path.rstrip('/')}/{wanted.rpartition('/')[2]}"
+        path = _at(spool.wanted, wanted)
         if (why := _why_not(spool, spool.wanted, path)) is not None:
             raise Refused(f"the spool cannot move to {path}: {why}", _WANTED)
         return path
@@ -40,16 +42,25 @@ def choose(spool: Spool, wanted: str | None) -> str:
     )
 
 
+def candidates(spool: Spool, wanted: str | None) -> set[str]:
+    """Where the spool lies, and the free places where it could lie after this."""
+    could = {spool.home_in(place) for place in spool.homes}
+    if wanted is not None and spool.wanted is not None:
+        could.add(_at(spool.wanted, wanted))
+    return {spool.path, *(could - spool.taken)}
+
+
 def move(spool: Spool, chroot: str) -> Step | None:
     """The step that moves the spool to ``chroot``, and leaves a link; None if it lies there."""
     if spool.path == chroot:
         return None
+    done = f"test {shlex.quote(spool.link)} -ef {shlex.quote(chroot)}"
     # A rename: a primary that runs loses nothing, and looks again for what is missing
     # in the moment between the two.
     return Step(
         f"spool moved from {spool.path} to {chroot}, and a link to it left at {spool.link}",
         (
-            ("mv", "-T", "-n", spool.path, chroot),
+            unless(done, ("mv", "-T", "-n", spool.path, chroot)),
             ("ln", "-s", "-f", "-T", chroot, spool.link),
             ("test", "!", "-L", chroot),
         ),
@@ -60,6 +71,10 @@ _WANTED = (
     "make a folder that is root's with all those above it, on the same mount as the data "
     "directory, and name a place in it: --spool-home FOLDER/spool"
 )
+
+
+def _at(place: Place, wanted: str) -> str:
+    return f"{place.path.rstrip('/')}/{wanted.rpartition('/')[2]}"
 
 
 def _why_not(spool: Spool, place: Place, path: str) -> str | None:

@@ -28,6 +28,7 @@ NO_HOME = "/nonexistent"
 KEYS = "/etc/ssh/modelrunner"  # <account>: its one key; root's
 SSHD_CONFIG = "/etc/ssh/sshd_config"
 SSHD_FILE = "/etc/ssh/sshd_config.d/modelrunner.conf"
+MAX_STARTUPS = "MaxStartups 200:30:400"  # many workers may dial at once; for all of sshd
 
 LONGEST_NAME = 32  # bytes of a Linux account or group
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]*\Z", re.ASCII)
@@ -86,7 +87,7 @@ def sshd_file(chroot: str) -> str:
     # is not in the drop's group before its restart can read them all the same.
     return f"""\
 # Written by `modelrunner spool grant`, whole each time: changes here are lost.
-MaxStartups 200:30:400
+{MAX_STARTUPS}
 
 # Workers
 Match Group {WORKERS_GROUP}

@@ -17,6 +17,11 @@ _END = "END_OF_FILE"
 Command = tuple[str, ...]
 
 
+def unless(done: str, command: Command) -> Command:
+    """``command``, but for where the shell's ``done`` succeeds: for what cannot be done twice."""
+    return ("sh", "-c", f"{done} || {shlex.join(command)}")
+
+
 class File(msgspec.Struct, frozen=True, kw_only=True):
     """A file of root's, 0644, that appears whole.
 
@@ -37,12 +42,18 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Steps, and what somebody should know besides; no steps if all is so already."""
+    """Steps, and what somebody should know besides; no steps if all is so already.
+
+    ``beyond``: what they change that others notice. ``models``: what was asked for;
+    ``before``: further models that the account has already.
+    """
 
     account: str
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
     chroot: str = ""
 
 
@@ -57,18 +68,28 @@ def before_of(path: str) -> str:
 
 
 def script(title: str, why: Sequence[str], steps: Sequence[Step]) -> str:
-    """A shell script for root that does the steps, and ends at the first that fails."""
+    """A shell script for root that does the steps, and ends at the first that fails.
+
+    It can be run again.
+    """
     lines = ["#!/bin/sh", f"# {_shown(title)}", "#"]
     lines += [f"# {_shown(line)}".rstrip() for line in why]
-    lines += ["set -eu", f"PATH={PATH}", "export PATH", "umask 022"]
+    lines += ["set -eu", f"PATH={PATH}", "export PATH", "export LC_ALL=C"]
+    lines.append("umask 022")
     for step in steps:
         lines += ["", f"# {_shown(step.sentence)}"]
-        lines += [shlex.join(command) for command in step.commands]
+        lines += [_line(command) for command in step.commands]
         if step.file is not None:
             lines += _written(step.file)
         # not echo: dash's makes something of backslashes
         lines.append(rf"printf '%s\n' {shlex.quote(_shown(step.sentence))}")
     return "\n".join(lines) + "\n"
+
+
+def _line(command: Command) -> str:
+    if command[:2] == ("sh", "-c") and len(command) == 3:
+        return command[2]  # the script is a shell already
+    return shlex.join(command)
 
 
 def _written(file: File) -> list[str]:

@@ -23,7 +23,7 @@ from spool.errors import Refused, Unreachable
 from spool.hosts import algorithms, check, known_keys
 from spool.keys import Agent, keys_for
 from spool.line import Line, Transport, bounded, clean, within
-from spool.route import Hop, route
+from spool.route import PORT, Hop, route
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")  # first: the fastest here
 # A peer that is gone is noticed by the kernel after about 30 s, on a silent connection too.
@@ -183,21 +183,26 @@ def _no_key(transport: Transport, hop: Hop, offered: list[str], notes: list[str]
     unused = f". Not offered: {'; '.join(notes)}" if notes else ""
     if not offered:
         looked = unused or f": none in {', '.join(map(str, hop.keys))}, none in an agent"
-        return Refused(f"{hop}: there is no key to log in with{looked}", _MAKE)
+        return Refused(f"{hop}: there is no key to log in with{looked}", f"{_MAKE}; {_let_in(hop)}")
     what = f"{hop}: accepted no key of {hop.user}; offered: {'; '.join(offered)}{unused}"
     if transport.said:
         what += f". It ended the connection: {transport.said}"
-    return Refused(what, _ASK)
+    return Refused(what, f"{_let_in(hop)}; {_CHOOSE}")
 
 
-_ASK = (
-    "ask the primary's keeper to run: modelrunner spool grant NAME --key FILE.pub; of many "
-    "keys in an agent choose one by IdentityFile and IdentitiesOnly yes in ~/.ssh/config"
+def _let_in(hop: Hop) -> str:
+    """Both ways: the quick one with an account that one has, and an account for the worker."""
+    port = f"-p {hop.port} " if hop.port != PORT else ""
+    return (
+        f"let the key in: ssh-copy-id {port}{hop.user}@{hop.host} for an account of your own, or "
+        "the primary's keeper runs: modelrunner spool grant NAME --key FILE.pub --data DIR"
+    )
+
+
+_CHOOSE = (
+    "of many keys in an agent choose one by IdentityFile and IdentitiesOnly yes in ~/.ssh/config"
 )
-_MAKE = (
-    "make one: ssh-keygen -t ed25519, without a passphrase or put into an agent by ssh-add; "
-    "then ask the primary's keeper to run: modelrunner spool grant NAME --key FILE.pub"
-)
+_MAKE = "make one: ssh-keygen -t ed25519, without a passphrase or put into an agent by ssh-add"
 
 
 def _forward(line: Line, before: Hop, hop: Hop) -> paramiko.Channel:

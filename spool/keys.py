@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import os
+import shlex
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,11 +131,23 @@ def _of_file(path: Path, notes: list[str]) -> Iterator[Key]:
         reason = str(e).partition("\n")[0][:200]
         notes.append(f"{path} is no private key that can be used ({reason})")
     else:
+        if _open_to_others(path):
+            quoted = shlex.quote(str(path))
+            notes.append(
+                f"{path} can be read by others, so that ssh refuses it: chmod 600 {quoted}"
+            )
+            return
         shown = f"({key.get_name()} {fingerprint(key.asbytes())})"
         if key.public_blob is not None:
             yield Key(f"{path}-cert.pub {shown}", key)
             key.public_blob = None  # refused: perhaps the key alone is not
         yield Key(f"{path} {shown}", key)
+
+
+def _open_to_others(path: Path) -> bool:
+    """As ssh sees it: another owner's file, such as a mounted secret, is that owner's affair."""
+    info = path.stat()
+    return info.st_uid == os.getuid() and bool(info.st_mode & 0o077)
 
 
 def _public(path: Path) -> bytes | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from tests.deploy.conftest import OTHER
 from tests.deploy.host import DATA, PRIMARY, Host, host
+from tests.system import wait_for
 
 pytestmark = [
     pytest.mark.root,
@@ -96,6 +99,7 @@ def test_the_script_that_others_get_does_the_same(fresh: Host, tmp_path: Path) -
             )
             assert "Nothing was changed" in asked.stderr
             second.run("sh", text=asked.stdout)
+            second.run("sh", text=asked.stdout)  # a second time does no harm
         assert state(second) == state(fresh)
         second.start_sshd()
         assert reachable(second, "mr-gpu1", "gpu1") == ""
@@ -121,11 +125,46 @@ def test_a_dry_run_changes_nothing_as_root_either(fresh: Host) -> None:
 
 @pytest.mark.needs("shellcheck")
 def test_the_script_of_a_whole_grant_passes_shellcheck(fresh: Host) -> None:
-    text = grant(fresh, "gpu1", "--dry-run").stdout
-    ended = subprocess.run(
-        ["shellcheck", "-"], input=text, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stdout
+    texts = [grant(fresh, "gpu1", "--dry-run").stdout]
+    grant(fresh, "gpu1")
+    for more in ((), ("--model", "count")):
+        revoke = ("spool", "revoke", "gpu1", "--now", "--dry-run", *more)
+        texts.append(fresh.modelrunner(*revoke).stdout)
+    for text in texts:
+        assert text.startswith("#!/bin/sh\n")
+        ended = subprocess.run(
+            ["shellcheck", "-"], input=text, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stdout
+
+
+def test_what_goes_beyond_the_account_is_said_before_it_is_done(fresh: Host) -> None:
+    move, startups, first, *_ = grant(fresh, "gpu1").stdout.splitlines()
+    assert f"the spool moves from {DATA}/spool to /srv/data-spool" in move
+    assert "MaxStartups 200:30:400" in startups and "all logins" in startups
+    assert first.startswith("group ")
+    assert "beyond" not in grant(fresh, "gpu2").stdout
+    assert "--dry-run prints" in fresh.modelrunner("spool", "grant", "--help").stdout
+
+
+@pytest.mark.parametrize("closed", ["stdout", "both"])
+def test_a_pipe_that_closes_early_leaves_nothing_half_done(fresh: Host, closed: str) -> None:
+    key = _inside(fresh, f"{fresh.key('gpu1')}.pub")
+    args = ("-m", "modelrunner", "spool", "grant", "gpu1", "--key", key, "--data", DATA)
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as pipe:
+        ended = subprocess.run(
+            fresh.command(sys.executable, *args),
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe if closed == "both" else subprocess.PIPE,
+            env=fresh.environment(),
+            timeout=120,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr or b"") == (0, b"")
+    assert grant(fresh, "gpu1").stdout.startswith("nothing to do")
 
 
 def test_without_root_the_reason_and_the_other_way_are_said(fresh: Host) -> None:
@@ -206,6 +245,18 @@ def test_no_place_at_all(fresh: Host) -> None:
     assert ended.returncode == 1
     assert "the spool can move nowhere" in ended.stderr
     assert "--spool-home" in ended.stderr
+
+
+@pytest.mark.parametrize("way", ["ln -s /srv/roots gpu1", "mkdir gpu1"])
+def test_a_folder_that_was_put_there_meanwhile_is_not_taken(fresh: Host, way: str) -> None:
+    """It would be the primary's, to exchange between root's commands."""
+    script = grant(fresh, "gpu1", "--dry-run").stdout
+    fresh.run("install", "-d", "-m", "0700", "/srv/roots")
+    fresh.run("sh", "-c", f"cd {DATA}/spool/workers && {way}", user=PRIMARY)
+    ended = fresh.run("sh", text=script, check=False)
+    assert ended.returncode != 0 and "File exists" in ended.stderr
+    assert fresh.run("stat", "-c", "%U %G %a", "/srv/roots").stdout == "root root 700\n"
+    assert not fresh.path("/etc/ssh/modelrunner/mr-gpu1").exists()
 
 
 def test_a_folder_that_became_a_link_meanwhile_is_not_followed(fresh: Host) -> None:
@@ -346,6 +397,69 @@ def test_a_revoked_account_is_shut_out_and_can_come_back(fresh: Host) -> None:
     grant(fresh, "gpu1", "--model", "count")
     assert reachable(fresh, "mr-gpu1", "gpu1") == ""
     assert "ermission denied" in fresh.sftp("mr-gpu1", "gpu1", f"ls /models/{OTHER}/new").stderr
+
+
+def test_one_model_is_taken_away(fresh: Host) -> None:
+    grant(fresh, "gpu1")
+    said = grant(fresh, "gpu1", "--model", "count").stdout
+    take = f"spool revoke gpu1 --model {OTHER}"
+    assert f"may run: count, {OTHER} ({OTHER} from before; `modelrunner {take}` takes it" in said
+    script = fresh.modelrunner(*take.split(), "--dry-run").stdout
+    fresh.start_sshd()
+    look = f"ls /models/{OTHER}/new"
+    assert fresh.sftp("mr-gpu1", "gpu1", look).stderr == ""
+    fresh.modelrunner(*take.split())
+    assert "ermission denied" in fresh.sftp("mr-gpu1", "gpu1", look).stderr
+    assert fresh.sftp("mr-gpu1", "gpu1", "ls /models/count/new").stderr == ""
+    assert "may run: count.  On" in grant(fresh, "gpu1", "--model", "count").stdout
+    assert fresh.modelrunner(*take.split()).stdout.startswith("nothing to do")
+    fresh.run("sh", text=script)  # it is so already
+
+
+@pytest.mark.needs("procps")
+@pytest.mark.parametrize("by", ["us", "the script"])
+def test_now_ends_the_sessions_that_are_open(fresh: Host, by: str) -> None:
+    _own_ids(fresh)
+    grant(fresh, "gpu1")
+    uid = fresh.run("id", "-u", "mr-gpu1").stdout.strip()
+    assert int(uid) >= 1_000_000
+    fresh.start_sshd()
+    with subprocess.Popen(
+        [*fresh.ssh("ssh", "mr-gpu1", "gpu1", "-s"), "sftp"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+    ) as session:
+        assert session.stdin is not None and session.stdout is not None
+        session.stdin.write(b"\0\0\0\5\1\0\0\0\3")  # SSH_FXP_INIT
+        assert session.stdout.read(1), "the session did not begin"
+        revoke = ("spool", "revoke", "gpu1", "--now")
+        script = fresh.modelrunner(*revoke, "--dry-run").stdout
+        assert session.poll() is None
+
+        def do() -> None:
+            if by == "us":
+                fresh.modelrunner(*revoke)
+            else:
+                fresh.run("sh", text=script)
+
+        do()
+        assert session.wait(60) != 0
+    wait_for(lambda: not _processes_of(uid), "the last process of the session to be gone")
+    do()  # and when there is none
+
+
+def _processes_of(uid: str) -> str:
+    command = ["pgrep", "-u", uid]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _own_ids(host: Host) -> None:
+    """Accounts get ids that nobody else has: whoever is killed by account is of this test."""
+    first = 1_000_000 + 100 * os.getpid()
+    with host.path("/etc/login.defs").open("a") as file:
+        file.write(f"\nSYS_UID_MIN {first}\nSYS_UID_MAX {first + 99}\nLASTLOG_UID_MAX 999\n")
 
 
 def test_revoking_needs_root(fresh: Host) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from deploy import layout
+from deploy import home, layout
 from deploy.admission import Grant
 from deploy.facts import Account, Entry, Machine, Place, Spool
 from deploy.grant import plan
 from deploy.keys import PublicKey
 from deploy.revoke import revocation
-from deploy.steps import Plan
+from deploy.steps import Command, Plan, script
 from spool.errors import BadName, Refused
 
 KEY = PublicKey(
@@ -79,7 +83,14 @@ def said(planned: Plan) -> str:
 
 
 def ran(planned: Plan) -> list[str]:
-    return [" ".join(command) for step in planned.steps for command in step.commands]
+    """The commands, without what leaves them out the second time."""
+    return [" ".join(_bare(command)) for step in planned.steps for command in step.commands]
+
+
+def _bare(command: Command) -> Sequence[str]:
+    if command[:2] == ("sh", "-c") and len(command) == 3:
+        return shlex.split(command[2].rpartition(" || ")[2])
+    return command
 
 
 def test_a_first_worker_on_a_new_machine() -> None:
@@ -242,6 +253,23 @@ def test_a_further_model_is_added_and_a_session_is_told() -> None:
     assert any("pkill -KILL -u mr-gpu1" in note for note in planned.notes)
 
 
+def test_what_an_earlier_grant_gave_is_said() -> None:
+    seen, facts = moved("a", "b", "c"), machine(**granted("a", "b"))
+    planned = plan(Grant(name="gpu1", models=("a",)), facts, seen)
+    assert (planned.models, planned.before) == (("a",), ("b",))
+    for other in (Grant(name="gpu1", models=("a", "b")), Grant(name="gpu1")):
+        assert plan(other, facts, seen).before == ()
+
+
+def test_what_changes_beyond_the_account_is_said() -> None:
+    first = plan(Grant(name="gpu1", key=KEY), machine(), spool())
+    place, startups = first.beyond
+    assert "from /srv/mr/data/spool to /srv/data-spool" in place
+    assert "MaxStartups 200:30:400" in startups
+    later = plan(Grant(name="gpu2", key=KEY), machine(**granted("a")), moved("a"))
+    assert later.steps and later.beyond == ()
+
+
 def test_another_key_replaces_the_first() -> None:
     other = KEY._replace(comment="new machine")
     planned = plan(Grant(name="gpu1", key=other), machine(**granted("a")), moved("a"))
@@ -306,6 +334,17 @@ def test_machines_that_are_not_fit(facts: dict[str, Any], why: str) -> None:
         plan(Grant(name="g", key=KEY), machine(**facts), spool())
 
 
+def test_a_second_primary_is_told_at_once_that_there_is_one() -> None:
+    """Not first to choose another place, which would not help."""
+    for mount in ("1", "7"):
+        second = spool(taken=frozenset({"/srv/data-spool"}), mount=mount)
+        with pytest.raises(Refused, match="one machine has one spool") as refused:
+            plan(Grant(name="g", key=KEY), machine(**granted("a")), second)
+        assert "--spool-home" not in str(refused.value)
+    # one that was laid out anew where it was, and will lie where it lay, is no second one
+    assert plan(Grant(name="g", key=KEY), machine(**granted("a")), spool()).steps
+
+
 @pytest.mark.parametrize("missing", ["bell", "models", "workers"])
 def test_a_spool_that_is_not_laid_out_is_refused(missing: str) -> None:
     seen = spool()
@@ -332,12 +371,41 @@ def test_what_should_be_a_folder_and_is_none_is_refused(path: str, kind: Any) ->
 def test_a_name_in_use_under_the_primary_s_account_is_refused() -> None:
     seen = spool()
     mine = {f"workers/g{path}": folder("runner", "runner", 0o750) for path in ("", "/cur")}
-    with pytest.raises(Refused, match="in use by a worker under the account runner"):
+    with pytest.raises(Refused, match="that of a worker under the account runner") as refused:
         plan(
             Grant(name="g", key=KEY),
             machine(),
             msgspec.structs.replace(seen, entries={**seen.entries, **mine}),
         )
+    at = "/srv/mr/data/spool/workers/g"
+    assert f": rmdir {at}/out && rmdir {at}/cur && rm -r {at})" in str(refused.value)
+
+
+def test_what_is_removed_to_grant_loses_nothing(tmp_path: Path) -> None:
+    """The command that the refusal names, on a folder with something left and on one without."""
+    seen = spool(path=str(tmp_path))
+    mine = {f"workers/g{path}": folder("runner", "runner", 0o750) for path in ("", "/cur")}
+    with pytest.raises(Refused) as refused:
+        plan(
+            Grant(name="g", key=KEY),
+            machine(),
+            msgspec.structs.replace(seen, entries={**seen.entries, **mine}),
+        )
+    command = refused.value.hint.rpartition(": ")[2]
+    there = tmp_path / "workers/g"
+    for name in ("cur", "out", "reports"):
+        (there / name).mkdir(parents=True)
+    (there / "reports/beat.json").touch()
+    for held in ("out/zip", "cur/claim"):
+        (there / held).parent.mkdir(exist_ok=True)
+        (there / held).touch()
+        assert subprocess.run(["sh", "-c", command], check=False, capture_output=True).returncode
+        assert (there / held).exists() and (there / "reports/beat.json").exists()
+        (there / held).unlink()
+        for name in ("cur", "out"):  # the agent makes them anew
+            (there / name).mkdir(exist_ok=True)
+    subprocess.run(["sh", "-c", command], check=True)
+    assert not there.exists()
 
 
 def test_a_name_is_one_account_s() -> None:
@@ -375,6 +443,24 @@ def test_where_the_spool_moves(facts: dict[str, Any], wanted: str | None, end: s
             plan(grant, machine(), spool(**facts))
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_move_is_done_once(tmp_path: Path, linked: bool) -> None:
+    """From within the data directory, or from elsewhere by a link that stays."""
+    link, target = tmp_path / "data/spool", tmp_path / "data-spool"
+    link.parent.mkdir()
+    path = tmp_path / "elsewhere" if linked else link
+    path.mkdir()
+    (path / "bell").touch()
+    if linked:
+        link.symlink_to(path)
+    step = home.move(spool(path=str(path), link=str(link)), str(target))
+    assert step is not None
+    for _ in range(2):
+        subprocess.run(["sh"], input=script("move", [], [step]), text=True, check=True)
+        assert link.readlink() == target and not target.is_symlink()
+        assert [p.name for p in target.iterdir()] == ["bell"]
+
+
 def test_what_was_moved_is_looked_at_although_it_seems_right() -> None:
     """Its owner could have put a link in its place before."""
     seen = spool()
@@ -405,6 +491,32 @@ def test_a_revocation_takes_key_and_groups() -> None:
     facts = granted("a")
     facts["files"], facts["groups"] = {}, {}
     assert revocation("gpu1", False, None, machine(**facts)).steps == ()
+
+
+def test_a_revocation_of_one_model_leaves_key_and_rest() -> None:
+    facts = machine(**granted("a", "b"))
+    assert ran(revocation("gpu1", False, None, facts, ["b"])) == ["gpasswd -d mr-gpu1 mr-model-b"]
+    with pytest.raises(Refused, match=r"a model 'c'.*mr-model-a, mr-model-b"):
+        revocation("gpu1", False, None, facts, ["a", "c"])
+
+
+def test_sessions_are_ended_last_and_if_asked_for() -> None:
+    facts = machine(**granted("a"))
+    command = ("sh", "-c", "pkill -KILL -u mr-gpu1 || test $? -eq 1")
+    planned = revocation("gpu1", False, None, facts, now=True)
+    assert planned.steps[-1].commands == (command,)
+    assert not any("go on" in note for note in planned.notes)
+    later = revocation("gpu1", False, None, facts)
+    assert command not in [c for step in later.steps for c in step.commands]
+    assert any("--now" in note for note in later.notes)
+
+
+def test_whoever_is_the_other_kind_is_hinted_at() -> None:
+    for drop, option in ((True, "--drop"), (False, "")):
+        facts = machine(**granted("a", drop=drop))
+        with pytest.raises(Refused, match="no account was granted") as refused:
+            revocation("gpu1", not drop, None, facts)
+        assert refused.value.hint.endswith(f": modelrunner spool revoke gpu1 {option}".rstrip())
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_keys_of_an_agent(
         refused(server.url, ssh, "no key to log in with", str(key))
         (ssh / "config").unlink()
         process.send_signal(signal.SIGSTOP)
-        key.write_text((server.ssh / "id_ed25519").read_text())
+        shutil.copy(server.ssh / "id_ed25519", key)
         with dialed(server.url, ssh) as connection:  # a dead agent is no reason to fail
             greets(connection)
 
@@ -173,7 +173,15 @@ def test_a_certificate_beside_a_key(server: Sshd, tmp_path: Path) -> None:
 def test_a_key_that_is_not_accepted(server: Sshd, ssh: Path) -> None:
     for name in ("id_ed25519", "id_ed25519.pub"):
         (ssh / name).unlink()
-    refused(server.url, ssh, "no key to log in with", str(ssh / "id_ed25519"), "ssh-keygen")
+    refused(
+        server.url,
+        ssh,
+        "no key to log in with",
+        str(ssh / "id_ed25519"),
+        "ssh-keygen",
+        "ssh-copy-id",
+        "spool grant NAME --key FILE.pub --data DIR",
+    )
     make_key(ssh / "id_ed25519")
     (ssh / "id_rsa").write_text("no key")
     shown = subprocess.run(
@@ -186,7 +194,8 @@ def test_a_key_that_is_not_accepted(server: Sshd, ssh: Path) -> None:
         f"{server.user}@{server.host}:{server.port}",
         f"{ssh}/id_ed25519 (ssh-ed25519 {mark})",
         f"{ssh}/id_rsa is no private key",
-        "modelrunner spool grant NAME --key FILE.pub",
+        f"ssh-copy-id -p {server.port} {server.user}@{server.host} for an account of your own",
+        "modelrunner spool grant NAME --key FILE.pub --data DIR",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,27 @@ def test_what_is_no_key_is_noted(tmp_path: Path) -> None:
     assert names == ["key"]
     for name, said in zip(bad, notes.split(f"; {tmp_path}"), strict=True):
         assert f"/{name} " in said and "\n" not in said
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+def test_a_key_that_others_can_read_is_refused_as_ssh_does(tmp_path: Path, mode: int) -> None:
+    key = tmp_path / "id_ed25519"
+    keygen(key, "ed25519")
+    key.chmod(mode)
+    names, notes = offered(tmp_path)
+    assert names == []
+    assert notes.startswith(f"{key} can be ") and notes.endswith(f": chmod 600 {key}")
+    for closed in (0o600, 0o400):
+        key.chmod(closed)
+        assert offered(tmp_path) == (["id_ed25519"], "")
+
+
+@pytest.mark.root
+def test_a_key_of_another_owner_is_that_owner_s_affair(tmp_path: Path) -> None:
+    keygen(tmp_path / "id_ed25519", "ed25519")
+    os.chown(tmp_path / "id_ed25519", 65534, -1)
+    (tmp_path / "id_ed25519").chmod(0o644)
+    assert offered(tmp_path) == (["id_ed25519"], "")
 
 
 def test_the_defaults_and_no_word_of_those_that_are_not_there(tmp_path: Path) -> None:
