@@ -18,7 +18,7 @@ import click
 
 from engine.agent import VERSION, Agent
 from engine.backoff import Backoff
-from engine.beats import namesake
+from engine.beats import namesake, who
 from engine.entrance import Entrance, entrance_to
 from engine.errors import EngineError
 from engine.examination import examine
@@ -64,6 +64,9 @@ class Worker:
         threading.Thread(target=self._live, name="worker", daemon=True).start()
         self._ended.wait()
         self._entrance.close()
+        left = self._agent.left() if self._agent is not None else ""
+        if left:
+            print(left, flush=True)
         if self._error is not None:
             raise self._error
         return self._refused
@@ -95,7 +98,7 @@ class Worker:
                 other = namesake(self._claims, self._stopping, self._entrance.glance)
                 if other is not None:
                     return (
-                        f"another machine ({other}) is working under the name {self._name!r}; "
+                        f"{who(other)} is working under the name {self._name!r}; "
                         "give this worker a name of its own with --name"
                     )
                 self._claims.sweep()  # half-written files of an agent that died

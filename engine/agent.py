@@ -12,6 +12,7 @@ seconds, which is the truth.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -26,9 +27,9 @@ import psutil
 
 from engine.attempt import Attempt
 from engine.backoff import Backoff
-from engine.beats import BEAT, Beats
+from engine.beats import BEAT, Beats, who
 from engine.catalog import Catalog
-from engine.complaints import Voice
+from engine.complaints import LONGEST, Voice
 from engine.contract import Exit
 from engine.errors import EngineError
 from engine.fetching import RESERVE
@@ -47,11 +48,13 @@ SHORT = 2.0  # seconds at most between the loop's looks at its own state, which 
 AGAIN = 0.25  # seconds until the next look after one in which others were faster at everything
 RETRY = (0.5, 30.0)  # seconds: first and longest pause after a look that failed
 UNANSWERED = 900.0  # seconds for which a claim whose answer was lost may still come about
-# Attempts, for each slot, that are not delivered: with more nothing is claimed. Renames still
+# Results, for each slot, that are not delivered: with more nothing is claimed. Renames still
 # work for an account that can write nothing, and it would take the whole queue with it.
-UNSENT = 2
+UNSENT = 4
 PAST = 1024  # attempts that are remembered as over
 LEAVE = 3.0  # seconds for attempts and the last beat, once it is to end
+
+log = logging.getLogger("worker")
 
 
 class Try(NamedTuple):
@@ -146,10 +149,27 @@ class Agent:
             attempts = list(self._attempts.values())
         return any(attempt.is_alive() for attempt in attempts)
 
+    def left(self) -> str:
+        """What it leaves behind as it ends, for its keeper; "" if that is nothing."""
+        with self._lock:
+            attempts = [a for a in self._attempts.values() if not a.delivered]
+        runs = sum(self.engine.stage(a.key) == "running" for a in attempts)
+        ended = sum(not a.running for a in attempts)
+        said = [f"{runs} run{'s go' if runs > 1 else ' goes'} on here"] if runs else []
+        if ended:
+            said.append(f"the results of {ended} wait here")
+        them = "it" if runs + ended == 1 and runs else "them"
+        return f"{' and '.join(said)}; start this worker again to deliver {them}" if said else ""
+
     def trouble(self, model: str, text: str) -> None:
         """An attempt could not be carried on; counted like a run that never started."""
         self.voice.complain(text)
         self._catalog.trouble(model, text)
+
+    def bad_input(self, model: str, text: str) -> None:
+        """An attempt was given back for its input: that is its model's trouble alone."""
+        self.voice.complain(text)
+        self._catalog.bad_input(model, text)
 
     def note_ending(self, model: str, end: Exit) -> None:
         self._catalog.note_ending(model, end)
@@ -175,7 +195,9 @@ class Agent:
 
     def _wait(self) -> None:
         """Until somebody wakes us or a look is due, but not for long."""
-        wait = max(0.0, min(SHORT, self._look_at - time.monotonic()))
+        # Nobody wakes us for what was delivered.
+        short = AGAIN if self._held_up() else SHORT
+        wait = max(0.0, min(short, self._look_at - time.monotonic()))
         if self._woken.wait(wait):
             self._woken.clear()
             self._look_at = 0.0
@@ -202,8 +224,9 @@ class Agent:
         if rung:  # one that comes now is for the next look
             self._rung.clear()
         whole = rung or self._failing or now >= self._rescan_at
+        asked = whole or bool(self._trying) or self._stranded(now)
         try:
-            if whole or self._trying or self._stranded(now):
+            if asked:
                 self._look_at_own()
                 self._knows_own = True
             if whole:
@@ -219,7 +242,8 @@ class Agent:
         self._failing = False
         self._backoff.reset()
         self._look_at = self._next(time.monotonic(), beaten)
-        self.voice.told("look", None)
+        if asked:  # else nobody has answered anything
+            self.voice.told("look", None)
         self._leftovers.look(self._attempts.keys(), now)
         self._leftovers.clear(now - self._claimed_at)
         return True
@@ -328,7 +352,8 @@ class Agent:
             return False
         beaten = False
         self._dry |= models
-        for ticket, name in self.claims.tickets(models, self._may_not):
+        asked, now = models, time.monotonic()
+        for ticket, name in self.claims.tickets(models, self._may_not_list):
             if not self._is_new(ticket) or name not in known:
                 continue
             if name not in models:
@@ -337,6 +362,7 @@ class Agent:
             if not self._claim(ticket, known[name]):
                 beaten = True
             models &= self._with_room()
+        self._let_in(self._catalog.grants.listed(asked, now))
         if beaten:
             self._dry -= models  # who was faster here may have left what came since
         return beaten and bool(models)
@@ -352,29 +378,47 @@ class Agent:
         try:
             claim = self.claims.claim(ticket, model.name)  # a lost answer: held() will tell
         except Refused as e:
-            self._may_not(model.name, e)
+            self._may_not(model.name, e, may_list=True)
             claim = None
         self._claimed_at = time.monotonic()
         if claim is not None:
+            self._let_in(self._catalog.grants.taken(model.name))
             self._carry(Attempt(self, claim, model))
         if claim is not None or not unsure:
             with self._lock:
                 del self._trying[ticket]
         return claim is not None
 
-    def _may_not(self, model: str, error: SpoolError) -> None:
+    def _may_not_list(self, model: str, error: Refused) -> None:
+        self._may_not(model, error, may_list=False)
+
+    def _may_not(self, model: str, error: Refused, *, may_list: bool) -> None:
         """The rights in one model's queue must not keep us from the others'."""
         self.claims.held()  # raises if it is the account itself that is refused
-        self.trouble(model, f"model {model}: {error}")
+        until = time.monotonic() + self._pause()
+        if self._catalog.grants.refuse(model, until, may_list=may_list):
+            log.warning("model %s: not granted: %s; its jobs are left to others", model, error)
+        self._dry.discard(model)  # it is to be listed when it is asked for again
+        self._listed -= {model}
+
+    def _let_in(self, models: list[str]) -> None:
+        for model in models:
+            log.warning("model %s: granted now", model)
 
     def _with_room(self) -> frozenset[str]:
         """The models of which one more run may be claimed."""
         running = [a for a in self._attempts.values() if a.running]
         ending = self.stopping.is_set() or self._name_lost.is_set()
-        unsent = sum(not a.delivered for a in self._attempts.values())
-        if len(running) >= self._slots or unsent >= UNSENT * self._slots or ending:
+        if len(running) >= self._slots or self._held_up() or ending:
             return frozenset()
         return self._catalog.with_room(a.model_name() for a in running)
+
+    def _held_up(self) -> str:
+        """Why nothing is claimed although there are slots; "" if little is undelivered."""
+        with self._lock:
+            attempts = list(self._attempts.values())
+        waiting = sum(not (a.running or a.delivered) for a in attempts)
+        return f"{waiting} results wait to be delivered" if waiting >= UNSENT * self._slots else ""
 
     def _disk_is_full(self) -> bool:
         full = self.state.free() < RESERVE
@@ -390,8 +434,8 @@ class Agent:
         lease = self._catalog.shortest_lease()
         return BEAT if lease is None else max(0.2, min(BEAT, lease / 4))
 
-    def _lose_name(self, host: str) -> None:
-        self.refused = f"another machine ({host}) has taken the name {self.claims.worker!r}"
+    def _lose_name(self, other: Beat) -> None:
+        self.refused = f"{who(other)} has taken the name {self.claims.worker!r}"
         # What it holds it still brings to its end: the claims carry its instance,
         # so nobody else can, and the primary would wait for the lease.
         self.voice.complain(f"{self.refused}; what runs here is delivered, then this one ends")
@@ -418,7 +462,7 @@ class Agent:
             progress={a.key: a.progress for a in attempts.values() if a.progress is not None},
             free_disk=self.state.free(),
             free_memory=psutil.virtual_memory().available,
-            paused=self._no_room or self._catalog.paused(),
-            error=self.voice.last(),
+            paused=(self._no_room or self._held_up() or self._catalog.paused())[:LONGEST],
+            error="; ".join(filter(None, (self.voice.last(), self._catalog.not_granted()))),
             stopped=self.stopping.is_set(),
         )

@@ -83,6 +83,9 @@ class Owner(Protocol):
     def trouble(self, model: str, text: str) -> None:
         """The attempt could not be carried on, and will be tried again."""
 
+    def bad_input(self, model: str, text: str) -> None:
+        """The attempt's input was not to be had, and it is given back."""
+
     def note_ending(self, model: str, end: Exit) -> None:
         """A run has ended."""
 
@@ -118,6 +121,9 @@ class Attempt(threading.Thread):
         )
         self._resend = resend
         self._output: Literal["here", "tried", "there"] = "here"
+        # An agent before this one may have sent a part of it: the very bytes, since they are
+        # packed before the final report is written, and never after.
+        self._begun = self._notes.is_final() and not resend
         self._unsaid: AnyReport | None = None  # could not be told yet
         self._say_at = 0.0  # monotonic
         self._called = threading.Event()  # to end a pause: retired, or the agent ends
@@ -172,6 +178,7 @@ class Attempt(threading.Thread):
     def _carry(self) -> None:
         final = self._notes.final()
         if final is None:
+            self._begun = False  # what was written there was torn: it is packed again
             final = self._run_to_end()
         if final is not None and not self.retired.is_set():
             self.running = False
@@ -213,7 +220,7 @@ class Attempt(threading.Thread):
         self._dir.mkdir(parents=True, exist_ok=True)
         wrong = self._fetch_input()
         if wrong:
-            self._agent.trouble(model.name, f"{self.key}: {wrong}")
+            self._agent.bad_input(model.name, f"{self.key}: {wrong}")
             return self._given_back(wrong)
         if self._is_over():
             return None
@@ -318,7 +325,7 @@ class Attempt(threading.Thread):
                 self._tell(e)
             failed = True
             self._called.wait(backoff.next())
-        if self.retired.is_set() and self._output == "tried":
+        if self.retired.is_set() and (self._begun or self._output == "tried"):
             self._claims.abandon_output(self.key)
 
     def _send(self, final: FinalReport) -> None:
@@ -330,7 +337,7 @@ class Attempt(threading.Thread):
             self._log.finish(final.log.size, anew=self._resend)
             self._resend = False
         if final.output is not None and self._output != "there":
-            again, self._output = self._output == "tried", "tried"
+            again, self._output = self._begun or self._output == "tried", "tried"
             self._claims.send_output(self.key, self._dir / "output.zip", again=again)
             self._output = "there"
         self._claims.report(self.key, final)

@@ -7,9 +7,12 @@ beat waits for can hold up the loop.
 from __future__ import annotations
 
 import logging
+import math
+import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeGuard
 
 from spool.claims import Claims
 from spool.errors import SpoolError, Unbelievable
@@ -31,8 +34,8 @@ class Beats:
     """Beats as ``compose(counter)`` makes them, every ``period()`` seconds, until ``stopping``.
 
     ``told`` hears how each one went: the error, or None. ``name_lost`` is called once,
-    with the host of another agent whose beat lies in the place of ours: from then on
-    the folder's beat is that one's, and none goes out.
+    with the beat of another agent that lies in the place of ours: from then on the
+    folder's beat is that one's, and none goes out.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Beats:
         compose: Callable[[int], Beat],
         period: Callable[[], float],
         told: Callable[[Exception | None], None],
-        name_lost: Callable[[str], None],
+        name_lost: Callable[[Beat], None],
     ) -> None:
         self._claims = claims
         self._stopping = stopping
@@ -53,7 +56,9 @@ class Beats:
         self._at_once = threading.Event()
         self._counter = 0
         self._lost = False
-        self._look_at = 0.0
+        # Not before a beat of our own has gone out: what lies there until then is the beat of
+        # whoever had the name before, and ``namesake`` has found that nobody has it now.
+        self._look_at = math.inf  # monotonic
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -96,6 +101,7 @@ class Beats:
             return
         self._counter += 1
         self._claims.beat(self._compose(self._counter))
+        self._look_at = min(self._look_at, time.monotonic() + NAMESAKE)
         self._told(None)
 
     def _meets_another(self) -> bool:
@@ -108,24 +114,36 @@ class Beats:
         except Unbelievable:
             other = None  # half-written by a strange hand: ours replaces it
         self._look_at = now + NAMESAKE
-        if other is None or other.instance == self._claims.instance:
+        if not is_another(other, self._claims.instance):
             return False
         self._lost = True
-        self._name_lost(other.host)
+        self._name_lost(other)
         return True
 
 
-def namesake(claims: Claims, stopping: threading.Event, every: float) -> str | None:
-    """The host of another living agent of this name; looks ``every`` seconds for a while."""
+def namesake(claims: Claims, stopping: threading.Event, every: float) -> Beat | None:
+    """A beat of another living agent of this name; looks ``every`` seconds for a while."""
     first = _seen(claims)
-    if first is None or first.stopped or first.instance == claims.instance:
+    if not is_another(first, claims.instance):
         return None
     until = time.monotonic() + NAMESAKE
     while time.monotonic() < until and not stopping.wait(every):
         beat = _seen(claims)
-        if beat is not None and beat.instance != claims.instance and beat != first:
-            return beat.host
+        if is_another(beat, claims.instance) and beat != first:
+            return beat
     return None
+
+
+def is_another(beat: Beat | None, instance: str) -> TypeGuard[Beat]:
+    """Whether it is the beat of another agent, and one that has not said goodbye."""
+    return beat is not None and beat.instance != instance and not beat.stopped
+
+
+def who(beat: Beat) -> str:
+    """Whose beat it is, for people."""
+    if beat.host == socket.gethostname():
+        return f"another worker on this machine (process {beat.pid})"
+    return f"another machine ({beat.host})"
 
 
 def _seen(claims: Claims) -> Beat | None:

@@ -1,4 +1,4 @@
-"""The models that a worker runs: what their folder holds now, and which are paused."""
+"""The models that a worker runs: what their folder holds now, what is paused or not granted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from engine.contract import Exit
+from engine.grants import Grants
 from engine.pauses import Pauses
 from spool.errors import SpoolError
 from spool.manifest import Model, load_all
@@ -20,6 +21,7 @@ class Catalog:
         self._root = root
         self._complain = complain
         self._pauses = Pauses()
+        self.grants = Grants()
         self.models: dict[str, Model] = {}
 
     def reload(self) -> None:
@@ -31,12 +33,13 @@ class Catalog:
             return
         for name, why in errors.items():
             self._complain(f"model {name}: {why}")
-        before, self.models = self.versions(), models
-        if self.versions() != before:
+        before, self.models = _versions(self.models), models
+        if _versions(models) != before:
             self._pauses.models_changed()
 
     def versions(self) -> dict[str, str]:
-        return {name: model.version for name, model in self.models.items()}
+        """Of the models whose jobs may come here: nobody is to wait for us with the others."""
+        return {n: v for n, v in _versions(self.models).items() if n in self.grants}
 
     def shortest_lease(self) -> float | None:
         """Seconds; None if no model has one."""
@@ -50,12 +53,18 @@ class Catalog:
         return frozenset(
             name
             for name, model in self.models.items()
-            if busy[name] < model.parallel and not self._pauses.paused(name, now)
+            if busy[name] < model.parallel
+            and not self._pauses.paused(name, now)
+            and self.grants.may_ask(name, now)
         )
 
     def trouble(self, model: str, text: str) -> None:
         """A run of it could not even be begun: after some, nothing more of it is claimed."""
         self._pauses.failed(model, text, time.monotonic())
+
+    def bad_input(self, model: str, text: str) -> None:
+        """An input of it was not to be had: after some, nothing more of this model is claimed."""
+        self._pauses.bad_input(model, text, time.monotonic())
 
     def note_ending(self, model: str, end: Exit) -> None:
         """Count runs that never started: such a worker would swallow the queue."""
@@ -66,4 +75,14 @@ class Catalog:
 
     def paused(self) -> str:
         """What is paused and why, for the nodes page."""
+        if self.models and not self.versions():
+            return self.not_granted()
         return self._pauses.why(time.monotonic())
+
+    def not_granted(self) -> str:
+        """The models here whose jobs this worker may not take; "" if there are none."""
+        return self.grants.missing(self.models)
+
+
+def _versions(models: dict[str, Model]) -> dict[str, str]:
+    return {name: model.version for name, model in models.items()}

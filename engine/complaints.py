@@ -31,6 +31,7 @@ class Complaints:
         self._last, self._met = "", 0.0
         self._down: set[str] = set()  # who cannot reach the primary
         self._kinds: set[str] = set()  # the reasons that were given for it
+        self._answered: float | None = None  # when the primary did so last
         self._since = 0.0
 
     def met(self, text: str, now: float) -> bool:
@@ -46,7 +47,8 @@ class Complaints:
         """
         with self._lock:
             if not self._down:
-                self._since = now
+                # Not from now: a line that hangs is found out half a minute later.
+                self._since = now if self._answered is None else self._answered
             news = not self._down or kind not in self._kinds
             self._kinds = {kind} if not self._down else self._kinds | {kind}
             self._down.add(who)
@@ -56,11 +58,14 @@ class Complaints:
     def reached(self, who: str, now: float) -> float | None:
         """``who`` has reached the primary; seconds that it was away, if it is back for all."""
         with self._lock:
+            if not self._down:
+                self._answered = now
             if who not in self._down:
                 return None
             self._down.discard(who)
             if self._down:
                 return None
+            self._answered = now
             self._logged.clear()  # the next time is another story
             self._met = now
             self._last = f"the primary could not be reached for {now - self._since:.0f} s"

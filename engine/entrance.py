@@ -64,7 +64,7 @@ def entrance_to(primary: str) -> Entrance:
     """The way to ``--primary``. Raises BadName, or Refused where a folder is no spool."""
     if is_address(primary):
         return RemoteEntrance(parse_address(primary))
-    return LocalEntrance(Path(primary).resolve())
+    return LocalEntrance(Path(primary))
 
 
 class LocalEntrance:
@@ -77,10 +77,12 @@ class LocalEntrance:
 
     def __init__(self, root: Path) -> None:
         require_spool(root)
-        self.shown = self.mark = str(root)
+        # As it was given: the spool may be a link by now, to where 'spool grant' has moved
+        # it, and what this worker holds lies in the state directory of the same mark.
+        self.shown = self.mark = os.path.abspath(root)
+        self._root = root.resolve()
         self.node_url = ""
-        self.transport: Transport = LocalTransport(root)
-        self._root = root
+        self.transport: Transport = LocalTransport(self._root)
 
     def enter(self, worker: str) -> None:
         make_worker_folder(self._root, worker)

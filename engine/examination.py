@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engine import sandbox
 from engine.agent import VERSION
-from engine.beats import NAMESAKE
+from engine.beats import NAMESAKE, is_another, who
 from engine.command import fault
 from engine.contract import Order
 from engine.entrance import Entrance, RemoteEntrance, entrance_to, require_bell
@@ -31,6 +31,7 @@ from spool.sftp import RENAME
 from spool.transport import Transport
 
 GLANCE = 1.0  # seconds between looks at the beat of another agent of this name
+GRANT = "the primary's keeper grants it with: modelrunner spool grant"
 MIB = 1024 * 1024
 
 
@@ -165,8 +166,7 @@ def _spool(
     trial = Trial(transport, name)
     yield from trial.findings()
     yield from _namesake(transport, name, instance)
-    for model in sorted(models):
-        yield _claimable(transport, model, trial)
+    yield from _queues([_claimable(transport, model, trial) for model in sorted(models)])
 
 
 def _server(entrance: RemoteEntrance) -> Iterator[Finding]:
@@ -202,8 +202,8 @@ def _namesake(transport: Transport, name: str, instance: str) -> Iterator[Findin
         while time.monotonic() < until:
             time.sleep(GLANCE)
             beat = claims.last_beat()
-            if beat is not None and beat.instance != instance and beat != first:
-                what = f"another machine ({beat.host}) is working under the name {name!r}"
+            if is_another(beat, instance) and beat != first:
+                what = f"{who(beat)} is working under the name {name!r}"
                 yield Finding("FAILED", what, "give this worker a name of its own with --name")
                 return
     except SpoolError as e:
@@ -214,6 +214,13 @@ def _namesake(transport: Transport, name: str, instance: str) -> Iterator[Findin
         f"{first.host} worked under the name {name!r} and is silent",
         "this worker will take the name over",
     )
+
+
+def _queues(found: list[Finding]) -> list[Finding]:
+    """What is not granted is left alone by the worker: no fault, unless nothing is left."""
+    if all(finding.verdict != "ok" for finding in found):
+        return found
+    return [f._replace(verdict="note") if f.hint.startswith(GRANT) else f for f in found]
 
 
 def _claimable(transport: Transport, model: str, trial: Trial) -> Finding:
@@ -237,6 +244,5 @@ def _not_granted(model: str, error: SpoolError) -> Finding:
     return Finding(
         "FAILED",
         f"model {model}: this account may not claim its jobs: {plain(error)}",
-        f"the primary's keeper grants it with: modelrunner spool grant; "
-        f"or take {model} out of this worker's models",
+        f"{GRANT}; or take {model} out of this worker's models",
     )

@@ -3,7 +3,9 @@
 A model whose runs cannot be started (its command is not there, its script has
 Windows line endings) is paused after three in a row; the others go on. Where
 runs of different models fail one after the other the worker itself is the
-reason, and it pauses for all.
+reason, and it pauses for all. Inputs that are not what their tickets say pause
+their model alone, however many models they are of: a worker that is granted some
+models can forge tickets of these, and must not keep anybody from the others.
 """
 
 from __future__ import annotations
@@ -30,12 +32,14 @@ class Pauses:
 
     def failed(self, model: str, reason: str, now: float) -> None:
         """A run of ``model`` could not be started; "" where the model is not known."""
-        self._failed[model] = self._failed.get(model, 0) + 1
+        self._count(model, reason, now)
         self._row = [*self._row, model][-QUICK_FAILURES:]
-        if self._failed[model] >= QUICK_FAILURES:
-            self._pause(model, f"{self._failed[model]} runs in a row", reason, now)
         if len(self._row) == QUICK_FAILURES and len(set(self._row)) > 1:
             self._pause("", f"{QUICK_FAILURES} runs in a row, of different models,", reason, now)
+
+    def bad_input(self, model: str, reason: str, now: float) -> None:
+        """An input of ``model`` was not to be had: that says nothing of other models."""
+        self._count(model, reason, now)
 
     def models_changed(self) -> None:
         """Somebody has been at the models: worth a try."""
@@ -51,6 +55,11 @@ class Pauses:
     def why(self, now: float) -> str:
         """What is paused and why, for the nodes page; "" if nothing is."""
         return "; ".join(self._why[who] for who, until in self._until.items() if now < until)
+
+    def _count(self, model: str, reason: str, now: float) -> None:
+        self._failed[model] = self._failed.get(model, 0) + 1
+        if self._failed[model] >= QUICK_FAILURES:
+            self._pause(model, f"{self._failed[model]} runs in a row", reason, now)
 
     def _pause(self, who: str, how_often: str, reason: str, now: float) -> None:
         self._until[who] = now + PAUSE

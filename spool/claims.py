@@ -135,14 +135,17 @@ class Claims:
         self._transport.drop(f"{self._home}/{names.LOG}/{key}.log")
 
     def send_output(self, key: str, source: Path, *, again: bool = False) -> None:
-        """``again``: this process has tried it before and heard no answer to the end."""
+        """``again``: it was tried before, be it by an agent that was killed, and not to the end.
+
+        Then what lies there has the same bytes, as far as it goes.
+        """
         half = f"{self._home}/{names.TMP}/{self._output_half(key)}"
         target = f"{self._home}/{names.OUT}/{key}.zip"
         size = source.stat().st_size
         if again and self._transport.check(target) == size:
             return  # moved, and its answer was lost
         if not again or self._transport.check(half) != size:
-            self._transport.store(source, half)
+            self._transport.store(source, half, go_on=again)
         self._transport.move(half, target)
 
     def abandon_output(self, key: str) -> None:
@@ -166,12 +169,15 @@ class Claims:
     def sweep(self) -> None:
         """Remove the halves that an agent of this instance left when it was killed.
 
+        But for the outputs of attempts that are still held: they go on where they stood.
         For an agent that has just been started, before it writes anything.
         """
         folder = f"{self._home}/{names.TMP}"
-        for name in self._listed(folder):
-            if name.startswith(f"{self.instance}-"):
-                self._transport.drop(f"{folder}/{name}")
+        own = {name for name in self._listed(folder) if name.startswith(f"{self.instance}-")}
+        if own:
+            own -= {self._output_half(claim.key) for claim in self.held()}
+        for name in own:
+            self._transport.drop(f"{folder}/{name}")
 
     # --- inside --------------------------------------------------------------------
 
@@ -189,7 +195,8 @@ class Claims:
 
     def _lose(self, half: str) -> None:
         if len(self._lost_halves) >= REMEMBERED:  # of an outage of hours; the next start sweeps
-            self._lost_halves.pop(next(iter(self._lost_halves)), None)  # other threads add to it
+            oldest = next(iter(dict(self._lost_halves)))  # a copy: other threads add to it
+            self._lost_halves.pop(oldest, None)
         self._lost_halves[half] = time.monotonic() + UNANSWERED
 
     def _output_half(self, key: str) -> str:

@@ -101,9 +101,8 @@ class Links:
                 yield link.wire
             except Broken as e:
                 link.shut(str(e))
-                raise Unreachable(
-                    f"{what}: the connection to {self._name} broke: {link.why}"
-                ) from e
+                # Not of ``what``: it is the same for every verb that was on its way.
+                raise Unreachable(f"the connection to {self._name} broke: {link.why}") from e
             finally:
                 self._give_back(link)
         finally:

@@ -7,7 +7,8 @@ same bytes again change nothing; after a ``move`` the caller looks where the fil
 is.
 
 A transfer of a file that broke goes on where it stood when it is asked for
-again, as long as this process lives: the half keeps its name and its bytes.
+again: the half keeps its name and its bytes. What another process has begun is gone on
+with only where the caller says so (``go_on``).
 """
 
 from __future__ import annotations
@@ -147,13 +148,13 @@ class SftpTransport:
                     finally:  # also where our own disk is full: the session goes on
                         wire.close(handle)
 
-    def store(self, source: Path | bytes, path: str) -> None:
+    def store(self, source: Path | bytes, path: str, *, go_on: bool = False) -> None:
         if isinstance(source, bytes):
             with self._wire(path) as wire:
                 _write(wire, self._create(wire, path), 0, _pieces(source, SMALL))
         else:
             with _local(source, "rb") as file:
-                self._store(file, path)
+                self._store(file, path, go_on)
 
     def append(self, path: str, offset: int, data: bytes) -> None:
         with self._wire(path, "short" if len(data) <= SMALL else "log") as wire:
@@ -265,17 +266,18 @@ class SftpTransport:
         wire.remove(full)
         return wire.open(full, WRITE | CREATE | EXCLUSIVE)
 
-    def _store(self, file: BinaryIO, path: str) -> None:
+    def _store(self, file: BinaryIO, path: str, go_on: bool) -> None:
         info = os.fstat(file.fileno())
         source = (info.st_ino, info.st_size, info.st_mtime_ns)
         with self._wire(path, "transfer") as wire:
             half = self._halves.begun(path, *source)
-            lies = _attributes(wire, self._path(path)) if half is not None else None
+            go_on = go_on or half is not None
+            lies = _attributes(wire, self._path(path)) if go_on else None
             done, step = 0, wire.write_size
-            if half is not None and lies is not None and _is_file(lies):
+            if lies is not None and _is_file(lies):
                 # Also what was sent and never answered: a server writes in the order of arrival.
                 done = min(lies.size or 0, info.st_size)
-                step = SMALL if half.done == done else step
+                step = SMALL if half is not None and half.done == done else step
             self._require_room(wire, path, info.st_size - done)
             with self._halves.begin(path, done, *source):
                 handle = wire.open(self._path(path), WRITE) if done else self._create(wire, path)

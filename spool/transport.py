@@ -22,8 +22,12 @@ class Transport(Protocol):
     def fetch(self, path: str, target: Path) -> None:
         """Copy a file of the spool to ``target`` on the own disk, replacing it."""
 
-    def store(self, source: Path | bytes, path: str) -> None:
-        """Write a new file of the spool, not yet whole for others: a hidden name in ``tmp/``."""
+    def store(self, source: Path | bytes, path: str, *, go_on: bool = False) -> None:
+        """Write a new file of the spool, not yet whole for others: a hidden name in ``tmp/``.
+
+        ``go_on``: what lies there, if anything, is the beginning of these very bytes; so
+        a transport may go on behind it.
+        """
 
     def append(self, path: str, offset: int, data: bytes) -> None:
         """Write ``data`` at ``offset``; doing it again changes nothing."""

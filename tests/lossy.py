@@ -71,8 +71,8 @@ class LossyTransport:
     def fetch(self, path: str, target: Path) -> None:
         self._do("fetch", path, lambda: self._inner.fetch(path, target))
 
-    def store(self, source: Path | bytes, path: str) -> None:
-        self._do("store", path, lambda: self._inner.store(source, path))
+    def store(self, source: Path | bytes, path: str, *, go_on: bool = False) -> None:
+        self._do("store", path, lambda: self._inner.store(source, path, go_on=go_on))
 
     def append(self, path: str, offset: int, data: bytes) -> None:
         self._do("append", path, lambda: self._inner.append(path, offset, data))

@@ -143,6 +143,7 @@ class System:
         prefix: Sequence[str] = (),
         slots: int = 1,
         models: Path | None = None,
+        state: str = "",
         ready: bool = True,
     ) -> subprocess.Popen[str]:
         """Start a worker that reaches the spool at ``url``, an ``sftp://`` address.
@@ -150,7 +151,7 @@ class System:
         ``environment``: with the HOME whose ``.ssh`` is used. ``prefix`` goes before
         the command, such as ``ip netns exec NAME``. What it says goes to NAME.said.
         """
-        home = self.root / f"state-{name}"
+        home = self.root / f"state-{state or name}"
         self.states.append(home)
         with self._said(name).open("w") as said:
             worker = subprocess.Popen(

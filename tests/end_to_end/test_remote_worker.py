@@ -151,6 +151,7 @@ def test_the_server_is_away_while_a_job_ends(
     assert (end["status"], end["attempt"]) == ("COMPLETE", 1)
     wait_for(lambda: "reachable again" in said(system), "a word about it")
     assert said(system).count("cannot reach the primary") == 1
+    assert "bell:" not in said(system)
     assert "Traceback" not in said(system)
 
 
@@ -227,6 +228,23 @@ def test_a_path_without_a_spool_is_said(system: System, server: Sshd, home: dict
     assert "path /" in second
 
 
+def test_what_goes_on_when_it_ends_is_said(
+    system: System, server: Sshd, home: dict[str, str]
+) -> None:
+    worker = system.start_remote_worker("w1", server.url, home)
+    job = system.submit("waiting", system.zip(x="1"))
+    system.wait_status(job, "RUNNING")
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(timeout=PATIENCE) == 0
+    assert said(system).endswith("\n1 run goes on here; start this worker again to deliver it\n")
+    go(system)
+    worker = system.start_remote_worker("w1", server.url, home)
+    assert system.wait_status(job, "COMPLETE")["attempt"] == 1
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(timeout=PATIENCE) == 0
+    assert said(system).count("\n") == 1, said(system)
+
+
 def test_a_line_that_hangs_does_not_hold_up_the_end(
     system: System, server: Sshd, home: dict[str, str]
 ) -> None:
@@ -275,7 +293,28 @@ def test_two_machines_under_one_name(system: System, server: Sshd, home: dict[st
         timeout=PATIENCE,
     )
     assert done.returncode == 1
+    assert "another worker on this machine" in done.stderr
     assert "is working under the name 'w1'" in done.stderr
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "sftp"])
+def test_a_name_is_taken_over_with_a_new_state_directory(
+    system: System, server: Sshd, home: dict[str, str], remote: bool
+) -> None:
+    def start(state: str) -> subprocess.Popen[str]:
+        if not remote:
+            return system.start_worker("w1", state=state)
+        return system.start_remote_worker("w1", server.url, home, state=state)
+
+    beat = system.data / "spool/workers/w1/reports/beat.json"
+    first = start("first")
+    wait_for(beat.exists, "a beat")
+    first.send_signal(signal.SIGINT)
+    assert first.wait(timeout=PATIENCE) == 0
+    second = start("second")
+    job = system.submit("count", system.zip(count="1"))
+    assert system.wait_status(job, "COMPLETE", "FAILED")["status"] == "COMPLETE"
+    assert second.poll() is None
 
 
 # --- what it costs -----------------------------------------------------------------------

@@ -12,7 +12,14 @@ from typing import get_args
 import pytest
 
 from engine.contract import Containment
+from tests.engine.house import House
 from tests.engine.world import World
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """A spool with the model m, and one worker's folder."""
+    return House(tmp_path)
 
 
 @pytest.fixture

@@ -23,11 +23,6 @@ from tests.system import wait_for
 LONG = "#!/bin/sh\nwhile [ ! -e $2/go ]; do sleep 0.02; done\n"
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
-
-
 def let_end(crew: Crew, key: str) -> None:
     """The long model of this run may end, once it is there."""
     run = crew.home.run_folder(key)
@@ -219,7 +214,7 @@ def test_the_rights_in_one_queue_keep_nobody_from_the_others(house: House, verb:
     left, other = house.publish(), house.publish("other")
     with crew:
         assert house.final(other).end == "ok"
-        wait_for(lambda: "Permission denied" in house.beat().error, "a beat that says so")
+        wait_for(lambda: house.beat().error == "not granted: m", "a beat that says so")
     assert (house.dispatch.root / f"models/m/new/{left}").exists()
 
 
@@ -308,6 +303,41 @@ def test_an_output_that_is_there_is_not_sent_again(house: House) -> None:
         house.final(ticket)
     assert crew.line.count("store", f"{ticket.key}.zip") == 1
     assert crew.line.count("move", "out/") == 1
+
+
+def test_an_agent_that_is_started_again_goes_on_with_the_output(house: House) -> None:
+    ticket = house.publish()
+    crew = Crew(house)
+    crew.line.loses = lambda verb, path: "request" if verb == "move" and "out/" in path else None
+    with crew:
+        wait_for(lambda: crew.line.count("move", "out/"), "the output to be sent")
+        crew.line.down()
+    again = Crew(house)
+    assert f"tmp/{again.home.instance}-{ticket.key}.zip" in house.files()
+    again.claims.sweep()  # as at every start
+    with again:
+        final = house.final(ticket)
+    assert final.output is not None
+    assert (house.home / _out(ticket.key)).stat().st_size == final.output.size
+    assert again.line.count("store", f"{ticket.key}.zip") == 0  # all of it was there
+    assert not [name for name in house.files() if name.startswith("tmp/")]
+
+
+def test_the_half_of_an_output_that_nobody_wants_any_more_is_removed(house: House) -> None:
+    ticket = house.publish()
+    crew = Crew(house)
+    crew.line.loses = lambda verb, path: "request" if verb == "move" and "out/" in path else None
+    with crew:
+        wait_for(lambda: crew.line.count("move", "out/"), "the output to be sent")
+        crew.line.down()
+    again = Crew(house)
+    again.claims.sweep()
+    again.line.loses = lambda verb, _: "request" if verb == "append" else None
+    with again:  # it gets no further than the log
+        wait_for(lambda: again.line.count("append", "log/"), "a try")
+        house.retire(ticket)
+        again.ring()
+        wait_for(lambda: house.files() == [], "nothing to be left")
 
 
 def test_a_report_that_was_not_believed_is_delivered_again(house: House) -> None:

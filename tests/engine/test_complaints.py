@@ -46,12 +46,23 @@ def test_away_and_back_are_told_once_whoever_sees_it() -> None:
     assert not said.lost("bell", "line", "cut", 12.0)
     assert not said.reachable
     assert said.reached("bell", 20.0) is None  # the other one is still away
-    assert said.reached("look", 70.0) == 60.0
+    assert said.reached("look", 70.0) == 70.0  # since the last answer that came
     assert said.reached("look", 71.0) is None
     assert said.reachable
-    assert said.shown(72.0) == "the primary could not be reached for 60 s"
+    assert said.shown(72.0) == "the primary could not be reached for 70 s"
     assert said.shown(71.0 + FRESH) == ""
     assert said.lost("beat", "line", "cut", 2000.0)
+
+
+def test_an_outage_counts_from_the_last_answer_whoever_got_it() -> None:
+    said = Complaints()
+    said.reached("look", 90.0)
+    said.reached("bell", 100.0)
+    said.lost("beat", "line", "no answer for 30 s", 135.0)
+    assert said.reached("bell", 150.0) is None  # of those that do not miss it
+    assert said.reached("beat", 160.0) == 60.0
+    said.lost("beat", "line", "cut", 165.0)
+    assert said.reached("beat", 170.0) == 10.0
 
 
 def test_another_kind_of_reason_is_news_once() -> None:

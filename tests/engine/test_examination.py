@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.entrance import entrance_to
 from engine.examination import examine
 from engine.sandbox import Sandbox
 from engine.state import State
@@ -166,3 +167,32 @@ def test_a_state_directory_of_another_user(place: Place, models: Path, tmp_path:
     state.mkdir()
     os.chown(state, 65534, 65534)
     assert any("belongs to user 65534" in line for line in checked(place, models, state))
+
+
+@pytest.mark.parametrize(
+    ("closed", "verdict"), [(["n"], "note"), (["m", "n"], "FAILED")], ids=["one", "all"]
+)
+def test_what_is_not_granted_is_a_fault_only_if_nothing_is(
+    place: Place,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    closed: list[str],
+    verdict: str,
+) -> None:
+    Dispatch(place.root).lay_out(["m", "n"])
+    for model in "mn":
+        (models / model).mkdir()
+        (models / model / "model.toml").write_text('command = ["true"]\n')
+    no = Refused("Permission denied", "check the account")
+    place.line.loses = lambda called, path: (
+        no if called == "names" and any(f"models/{model}/" in path for model in closed) else None
+    )
+    entrance = entrance_to(str(place.root))
+    entrance.transport = place.line
+    monkeypatch.setattr("engine.examination.entrance_to", lambda _: entrance)
+    found = checked(place, models, tmp_path / "state")
+    assert len(found) == len(closed)
+    for line, model in zip(found, closed, strict=True):
+        assert line.startswith(f"{verdict:<7} model {model}: this account may not claim")
+        assert "spool grant" in line

@@ -28,6 +28,16 @@ def test_different_models_in_a_row_pause_the_worker(row: tuple[str, ...]) -> Non
     assert pauses.paused("other", 0.0) == (len(set(row)) > 1)
 
 
+@pytest.mark.parametrize("row", [*itertools.product("ab", repeat=2 * QUICK_FAILURES)])
+def test_bad_inputs_pause_their_own_models_alone(row: tuple[str, ...]) -> None:
+    pauses = Pauses()
+    for model in row:
+        pauses.bad_input(model, "the input's hash is not the ticket's", 0.0)
+    assert not pauses.paused("other", 0.0)
+    for model in "ab":
+        assert pauses.paused(model, 0.0) == (row.count(model) >= QUICK_FAILURES)
+
+
 def test_one_more_is_tried_after_the_pause_and_a_start_ends_it() -> None:
     pauses = Pauses()
     for _ in range(QUICK_FAILURES):

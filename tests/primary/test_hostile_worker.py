@@ -41,8 +41,8 @@ def cap(monkeypatch: pytest.MonkeyPatch) -> None:
 class Foreign(LocalTransport):
     """What the worker writes belongs to its account."""
 
-    def store(self, source: Path | bytes, path: str) -> None:
-        super().store(source, path)
+    def store(self, source: Path | bytes, path: str, *, go_on: bool = False) -> None:
+        super().store(source, path, go_on=go_on)
         os.chown(self.root / path, EVIL, 0)
 
     def append(self, path: str, offset: int, data: bytes) -> None:

@@ -218,6 +218,20 @@ def test_sweeping_removes_the_halves_of_this_instance_alone(root: Path) -> None:
     assert claims.log_size(ticket(1).key) == 1
 
 
+def test_sweeping_keeps_the_outputs_of_what_is_still_held(root: Path) -> None:
+    claims = worker(root)
+    for seq in (1, 2):
+        put(root, ticket(seq))
+        claim = claims.claim(ticket(seq), "test")
+        assert claim is not None
+        for name in (f"{claim.key}.zip", f"1-{claim.key}.3-final"):
+            (root / "workers/w1/tmp" / f"{claims.instance}-{name}").write_bytes(b"half")
+    Dispatch(root).retire("w1", ticket(2).key, [Claim(ticket(2), claims.instance)])
+    (root / f"workers/w1/tmp/{claims.instance}-{ticket(2).key}.zip").touch()
+    claims.sweep()
+    assert os.listdir(root / "workers/w1/tmp") == [f"{claims.instance}-{ticket(1).key}.zip"]
+
+
 def test_every_half_has_a_name_of_its_own(root: Path) -> None:
     """A connection that hung may thaw and move the half of an earlier try."""
     make_worker_folder(root, "w1")
