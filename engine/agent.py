@@ -37,7 +37,7 @@ from engine.leftovers import Leftovers
 from engine.runs import Engine
 from engine.state import State
 from spool.claims import Claims
-from spool.errors import Refused, SpoolError
+from spool.errors import Flooded, Refused, SpoolError
 from spool.manifest import Model
 from spool.names import Claim, Ticket
 from spool.reports import Beat
@@ -394,6 +394,10 @@ class Agent:
 
     def _may_not(self, model: str, error: Refused, *, may_list: bool) -> None:
         """The rights in one model's queue must not keep us from the others'."""
+        if isinstance(error, Flooded):
+            self.voice.complain(f"model {model}: {error}")
+            self._dry.discard(model)
+            return
         self.claims.held()  # raises if it is the account itself that is refused
         until = time.monotonic() + self._pause()
         if self._catalog.grants.refuse(model, until, may_list=may_list):

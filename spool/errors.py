@@ -27,6 +27,10 @@ class Refused(SpoolError):
         super().__init__(what + (f" ({hint})" if hint else ""))
 
 
+class Flooded(Refused):
+    """A folder holds more names than anybody looks at. Its owner clears it; until then it waits."""
+
+
 class Unbelievable(SpoolError):
     """A peer's file is not what it must be. The peer delivers again; the file goes to bad/."""
 

@@ -27,7 +27,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from spool.address import Address
 from spool.dial import dial
-from spool.errors import Gone, NoSpace, Refused, SpoolError, Unbelievable, Unreachable
+from spool.errors import Flooded, Gone, NoSpace, Refused, SpoolError, Unbelievable, Unreachable
 from spool.folders import MAX_NAMES
 from spool.links import Kind, Links
 from spool.local import translating
@@ -118,7 +118,7 @@ class SftpTransport:
             found = list(islice(wire.names(self._path(folder)), MAX_NAMES + 1))
         if len(found) > MAX_NAMES:  # a flood in one model's new/ must not hold up the others
             said = f"{folder}: more than {MAX_NAMES} names"
-            raise Refused(said, "the primary's keeper clears it")
+            raise Flooded(said, "the primary's keeper clears it")
         return [name.decode() for name in found if not name.startswith(b".") and _utf8(name)]
 
     def read(self, path: str, limit: int) -> bytes:

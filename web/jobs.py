@@ -22,6 +22,7 @@ from web.site import Site
 JSON_LIMIT = 10_000  # jobs in one JSON answer, also the default
 PAGE_LIMIT, PAGE_DEFAULT = 1_000, 100
 LOG_TAIL = 64 * 1024  # bytes of the log that the job's page shows
+PIECE = 16 * 1024 * 1024  # bytes of a live log in one answer; who follows it asks again
 MAX_NAME = 200  # characters
 
 
@@ -153,7 +154,8 @@ class Jobs:
         """GET /jobs/<id>/log?offset=N: what the log holds from there, for following it.
 
         X-Log-Size is the offset to ask for next, X-Log-Final whether nothing
-        follows. Another X-Log-Attempt than before: the log began anew.
+        follows. Another X-Log-Attempt than before: the log began anew. Of a live log
+        ``PIECE`` bytes come at most: its worker may say that it is terabytes long.
         """
         job = self._job(id)
         offset = _number("offset", bottle.request.query.get("offset"), 0, 2**62) or 0
@@ -168,6 +170,8 @@ class Jobs:
             return bottle.HTTPResponse(b"", 200, headers)
         # The job was read before the file was opened: where it had ended, the log is whole.
         final = job.final and not file.live
+        if not final:
+            file.size = min(file.size, offset + PIECE)
         extra |= {"X-Log-Size": str(file.size), "X-Log-Final": str(final).lower()}
         return files.answer(
             file,

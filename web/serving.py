@@ -27,6 +27,7 @@ from ledger.errors import LedgerError
 from primary.errors import PrimaryError
 from primary.files import RESERVE
 from primary.local_worker import LocalWorker
+from primary.pace import Pace
 from primary.server import Primary
 from spool.errors import SpoolError
 from web.access import Access
@@ -60,6 +61,8 @@ def serve(
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code; errors are one line on stderr."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Pace())
     # waitress warns whenever a request waits for a thread: that is what queues are for
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     try:

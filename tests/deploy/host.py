@@ -192,7 +192,10 @@ class Host:
 
     def _inside(self) -> Iterator[int]:
         """The processes in its mount namespace: nobody else's can be there."""
-        mine = os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
+        try:
+            mine = os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
+        except FileNotFoundError:  # it was ended by somebody else: nothing tells who was inside
+            return
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/{pid}/ns/mnt") == mine:

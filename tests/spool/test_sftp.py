@@ -14,7 +14,7 @@ import pytest
 
 from spool import sftp
 from spool.address import parse_address
-from spool.errors import Gone, NoSpace, Refused, SpoolError, Unreachable
+from spool.errors import Flooded, Gone, NoSpace, Refused, SpoolError, Unreachable
 from spool.links import IDLE
 from spool.sftp import SftpTransport
 from spool.wire import Wire
@@ -434,7 +434,7 @@ def test_a_flooded_folder_is_refused_and_its_connection_is_used_again(
         (root / "flooded" / str(n)).touch()
     assert len(transport.names("flooded")) == 300
     (root / "flooded/one more").touch()
-    with pytest.raises(Refused, match="flooded: more than 300 names"):
+    with pytest.raises(Flooded, match="flooded: more than 300 names"):
         transport.names("flooded")
     assert transport.check("flooded/1") == 0
     assert line.accepted == 1
