@@ -12,7 +12,7 @@ import pytest
 import engine.beats
 from engine.agent import LEAVE
 from spool.claims import Claims
-from spool.errors import Refused
+from spool.errors import Flooded, Refused
 from spool.local import LocalTransport
 from spool.names import Claim
 from spool.reports import decode_report
@@ -216,6 +216,24 @@ def test_the_rights_in_one_queue_keep_nobody_from_the_others(house: House, verb:
         assert house.final(other).end == "ok"
         wait_for(lambda: house.beat().error == "not granted: m", "a beat that says so")
     assert (house.dispatch.root / f"models/m/new/{left}").exists()
+
+
+def test_a_flooded_queue_is_not_one_that_was_not_granted(house: House) -> None:
+    """It is listed again at the next ring, not only after a pause."""
+    house.add_model("other")
+    crew = Crew(house)
+    flood = Flooded("models/m/new: more than 10000 names", "the keeper clears it")
+    crew.line.loses = lambda verb, path: (
+        flood if verb == "names" and "models/m/new" in path else None
+    )
+    left, other = house.publish(), house.publish("other")
+    with crew:
+        assert house.final(other).end == "ok"
+        wait_for(lambda: "more than 10000 names" in house.beat().error, "a beat that says so")
+        assert "m" in house.beat().models
+        crew.line.up()
+        crew.ring()
+        assert house.final(left).end == "ok"
 
 
 def test_an_account_that_is_refused_pauses_no_model(house: House) -> None:
