@@ -36,7 +36,7 @@ from engine.fetching import RESERVE
 from engine.leftovers import Leftovers
 from engine.runs import Engine
 from engine.state import State
-from spool.claims import Claims
+from spool.claims import UNANSWERED, Claims
 from spool.errors import Flooded, Refused, SpoolError
 from spool.manifest import Model
 from spool.names import Claim, Ticket
@@ -47,7 +47,6 @@ RESCAN = 2.0  # seconds between looks at a spool on this machine, whatever the w
 SHORT = 2.0  # seconds at most between the loop's looks at its own state, which cost no request
 AGAIN = 0.25  # seconds until the next look after one in which others were faster at everything
 RETRY = (0.5, 30.0)  # seconds: first and longest pause after a look that failed
-UNANSWERED = 900.0  # seconds for which a claim whose answer was lost may still come about
 # Results, for each slot, that are not delivered: with more nothing is claimed. Renames still
 # work for an account that can write nothing, and it would take the whole queue with it.
 UNSENT = 4

@@ -139,10 +139,6 @@ class Wire:
         if failed is not None:
             raise failed
 
-    def sync(self, handle: bytes) -> None:
-        """fsync(2) on the server."""
-        self._done(self._extended("fsync@openssh.com", _string(handle)))
-
     # --- names -------------------------------------------------------------------------
 
     def names(self, path: str) -> Iterator[bytes]:
