@@ -142,6 +142,10 @@ class Station:
         except FileNotFoundError:
             return []
 
+    def own(self, folder: str, end: str = "") -> list[Path]:
+        """Those of the job itself: a worker that comes back may still send of the one before."""
+        return [p for p in self.files(folder, end) if self.job in p.name]
+
     def tickets(self) -> list[Path]:
         return list((self.system.data / "spool" / names.new_folder(self.model)).iterdir())
 
@@ -223,11 +227,9 @@ PHASES: Mapping[str, Phase] = {
         to=WORKER,
     ),
     "run": Phase(lambda s: f"{s.job}.1" in s.system.started(), Plan(steps=60)),
-    "log": Phase(
-        lambda s: _reached(BEGUN, s.files(names.LOG)), Plan(steps=40, lines=50), kbit=SLOW
-    ),
+    "log": Phase(lambda s: _reached(BEGUN, s.own(names.LOG)), Plan(steps=40, lines=50), kbit=SLOW),
     "put": Phase(
-        lambda s: _reached(FAR, s.files(names.TMP, ".zip") + s.files(names.OUT)),
+        lambda s: _reached(FAR, s.own(names.TMP, ".zip") + s.own(names.OUT)),
         Plan(output=TRANSFER),
         kbit=SLOW,
         to=PRIMARY,
