@@ -30,6 +30,7 @@ setup(
         "psutil>=6,<8",
         "click>=8.1,<9",
         "rich>=13.7,<16",
+        "prometheus-client>=0.21,<1",
     ],
     extras_require={
         "dev": [
@@ -40,6 +41,9 @@ setup(
             "mypy>=2.4,<3",
             "types-psutil",
             "types-paramiko",
+            "playwright>=1.49,<2",
+            "schemathesis>=4,<5",
+            "axe-playwright-python>=0.1,<1",
         ],
     },
     entry_points={

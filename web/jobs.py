@@ -8,20 +8,19 @@ from typing import cast
 
 import bottle
 
-from ledger.board import Page, Query
+from ledger.board import Query
 from ledger.events import Digest
 from ledger.jobs import Job, State
 from primary.errors import NoSuchFile, PrimaryError
 from primary.files import FileName
 from primary.server import NewJob
-from web import files, present, problems, uploads
+from web import files, joblist, jobpage, present, problems, submitpage, uploads
 from web.accept import api_only, names_json
 from web.problems import Problem
 from web.site import Site
 
 JSON_LIMIT = 10_000  # jobs in one JSON answer, also the default
 PAGE_LIMIT, PAGE_DEFAULT = 1_000, 100
-LOG_TAIL = 64 * 1024  # bytes of the log that the job's page shows
 PIECE = 16 * 1024 * 1024  # bytes of a live log in one answer; who follows it asks again
 MAX_NAME = 200  # characters
 
@@ -45,18 +44,7 @@ class Jobs:
             data = [self._json(job) for job in page.jobs]
             return self._site.reply({"data": data, "next": page.next})
         query = self._query(PAGE_DEFAULT, PAGE_LIMIT)
-        page = self._primary.jobs(query)
-        return self._site.page(
-            "jobs",
-            query=query,
-            jobs=page.jobs,
-            older=self._older(query, page),
-            counts=self._primary.counts(),
-            models=sorted(self._primary.models()),
-            progress={job.id: self._primary.progress(job) for job in page.jobs},
-            silent={job.id for job in page.jobs if job.worker and self._is_silent(job)},
-            seq=self._primary.wait(0, 0),
-        )
+        return self._site.page("jobs", joblist.context(self._primary, query))
 
     def _query(self, default: int, most: int) -> Query:
         given = bottle.request.query
@@ -77,51 +65,13 @@ class Jobs:
             limit=limit,
         )
 
-    @staticmethod
-    def _older(query: Query, page: Page) -> list[tuple[str, str]] | None:
-        """The fields that ask for the jobs behind this page, or None at the end."""
-        if page.next is None:
-            return None
-        fields = [("state", str(state)) for state in sorted(query.states)]
-        fields += [("model", query.model or ""), ("q", query.text or "")]
-        fields += [("limit", str(query.limit)), ("before", str(page.next))]
-        return [(name, value) for name, value in fields if value]
-
     def show(self, id: str) -> bottle.HTTPResponse:
         """GET /jobs/<id>"""
         job = self._job(id)
         if not self._site.wants_page():
             more = {"place": self._primary.place(job)} | present.holder(self._primary.holder(job))
             return self._site.reply(self._json(job) | more)
-        text, at = self._log_tail(job)
-        holder = self._primary.holder(job)
-        return self._site.page(
-            "job",
-            job=job,
-            place=self._primary.place(job),
-            remark=holder.remark if holder else "",
-            progress=self._primary.progress(job),
-            history=self._primary.history(job.id),
-            log=text,
-            log_end=at,
-            log_cut=at is not None and at > LOG_TAIL,
-        )
-
-    def _is_silent(self, job: Job) -> bool:
-        holder = self._primary.holder(job)
-        return holder is not None and holder.liveness != "alive"
-
-    def _log_tail(self, job: Job) -> tuple[str, int | None]:
-        """The end of the log as text, and the size at which it was read; None: no log."""
-        try:
-            file = self._primary.open_file(job, "job_log.txt")
-        except NoSuchFile:
-            return "", None
-        try:
-            file.file.seek(max(0, file.size - LOG_TAIL))
-            return file.file.read(LOG_TAIL).decode(errors="replace"), file.size
-        finally:
-            file.close()
+        return self._site.page("job", jobpage.context(self._primary, job))
 
     def events(self, id: str) -> bottle.HTTPResponse:
         """GET /jobs/<id>/events"""
@@ -197,13 +147,9 @@ class Jobs:
         return self._form({"model": bottle.request.query.getunicode("model") or ""})
 
     def _form(self, fields: dict[str, str], problem: Problem | None = None) -> bottle.HTTPResponse:
-        return self._site.page(
-            "submit",
-            status=problem.status if problem else 200,
-            fields=fields,
-            problem=problem,
-            models=self._primary.models(),
-        )
+        status = problem.status if problem else 200
+        values = submitpage.context(self._primary, fields, problem)
+        return self._site.page("submit", values, status=status)
 
     def submit(self) -> bottle.HTTPResponse:
         """POST /jobs"""

@@ -7,12 +7,19 @@ from pathlib import Path
 import bottle
 
 from ledger.jobs import FINAL, State
-from web import present
+from web import history, words
 
 VIEWS = Path(__file__).parent / "views"
 STATIC = Path(__file__).parent / "static"
 
-NAMES = ("jobs", "submit", "job", "nodes", "models", "doctor", "problem")
+
+# What every template may use.
+_EVERYWHERE: dict[str, object] = {
+    "words": words,
+    "history": history,
+    "states": list(State),
+    "final": FINAL,
+}
 
 
 class Pages:
@@ -20,17 +27,14 @@ class Pages:
 
     def __init__(self) -> None:
         self._templates = {
-            name: bottle.SimpleTemplate(name=f"{name}.html", lookup=[str(VIEWS)]) for name in NAMES
+            path.stem: bottle.SimpleTemplate(name=path.name, lookup=[str(VIEWS)])
+            for path in VIEWS.glob("*.html")
         }
 
-    def render(self, name: str, *, admin: bool, signed_in: bool, **values: object) -> bytes:
-        """The page ``views/<name>.html``; every page knows who looks at it."""
+    def render(self, name: str, values: dict[str, object]) -> bytes:
+        """The page ``views/<name>.html``."""
         text: str = self._templates[name].render(
-            admin=admin,
-            signed_in=signed_in,
-            present=present,
-            states=list(State),
-            final=FINAL,
+            **_EVERYWHERE,
             **values,
         )
         return text.encode()

@@ -7,7 +7,7 @@ import time
 import bottle
 
 from primary.errors import PrimaryError, UnknownModel
-from web import present, problems, uploads
+from web import modelspage, nodespage, present, problems, uploads
 from web.accept import names_json
 from web.access import COOKIE
 from web.pages import STATIC
@@ -40,10 +40,10 @@ class Service:
 
     def nodes(self) -> bottle.HTTPResponse:
         """GET /status"""
-        nodes = self._primary.nodes()
         if names_json(self._site.accepts()):
-            return self._site.reply({"data": [present.node(node) for node in nodes]})
-        return self._site.page("nodes", nodes=nodes, findings=self._primary.findings())
+            data = [present.node(node) for node in self._primary.nodes()]
+            return self._site.reply({"data": data})
+        return self._site.page("nodes", nodespage.context(self._primary))
 
     def refresh(self) -> bottle.HTTPResponse:
         """GET /status/refresh: kept for old scripts; what /status says is always fresh."""
@@ -59,14 +59,9 @@ class Service:
     def _models_page(
         self, *, checked: str = "", problem: Problem | None = None
     ) -> bottle.HTTPResponse:
-        return self._site.page(
-            "models",
-            status=problem.status if problem else 200,
-            models=self._primary.models(),
-            errors=self._primary.model_errors(),
-            checked=checked,
-            problem=problem,
-        )
+        status = problem.status if problem else 200
+        values = modelspage.context(self._primary, checked=checked, problem=problem)
+        return self._site.page("models", values, status=status)
 
     def validate(self, model: str) -> bottle.HTTPResponse:
         """POST /models/<m>/validate: the zip as a form's zip_file, or as the body itself"""
@@ -109,7 +104,7 @@ class Service:
         """GET /doctor"""
         findings = self._primary.findings()
         if self._site.wants_page():
-            return self._site.page("doctor", findings=findings)
+            return self._site.page("doctor", {"findings": findings})
         return self._site.reply({"findings": findings})
 
     def news(self) -> bottle.HTTPResponse:

@@ -92,8 +92,12 @@ class Site:
             body, status, {"Content-Type": "application/json", **_NEGOTIATED}
         )
 
-    def page(self, name: str, *, status: int = 200, **values: object) -> bottle.HTTPResponse:
-        body = self.pages.render(name, admin=self.is_admin(), signed_in=self.signed_in(), **values)
+    def page(
+        self, name: str, values: dict[str, object], *, status: int = 200
+    ) -> bottle.HTTPResponse:
+        """The page ``views/<name>.html`` with ``values``."""
+        who = {"admin": self.is_admin(), "signed_in": self.signed_in()}
+        body = self.pages.render(name, who | values)
         headers = {"Content-Type": "text/html; charset=utf-8", **_NEGOTIATED}
         return bottle.HTTPResponse(body, status, headers)
 
@@ -104,7 +108,7 @@ class Site:
     def refuse(self, problem: Problem) -> bottle.HTTPResponse:
         """The problem as a page for browsers, as a problem document for all others."""
         if self.wants_page():
-            response = self.page("problem", status=problem.status, problem=problem)
+            response = self.page("problem", {"problem": problem}, status=problem.status)
         else:
             headers = {"Content-Type": problems.CONTENT_TYPE, **_NEGOTIATED}
             response = bottle.HTTPResponse(problem.document(), problem.status, headers)

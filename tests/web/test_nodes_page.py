@@ -13,7 +13,7 @@ from primary.server import VERSION
 from spool.claims import Claims
 from spool.local import LocalTransport, make_worker_folder
 from spool.reports import Beat
-from web import present
+from web import words
 
 FIXED = {"name", "node_url", "status", "node_type", "model", "version"}
 MORE = {
@@ -99,7 +99,7 @@ def test_sizes_that_nobody_has_are_shown_all_the_same(
     ],
 )
 def test_a_place_is_a_link(url: str) -> None:
-    assert present.link(url) == url
+    assert words.link(url) == url
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_place_is_a_link(url: str) -> None:
     ],
 )
 def test_anything_else_is_none(url: str) -> None:
-    assert present.link(url) is None
+    assert words.link(url) is None
 
 
 def test_a_worker_that_is_not_started_yet_has_no_figures(
