@@ -23,6 +23,7 @@ from engine.endings import judge
 from engine.rundir import RunDir, encode_exit
 from engine.unpacking import Answer, Unpack, attempt
 from spool import archive
+from spool.lacking import missing
 
 _NOWHERE = RunDir(Path("/proc/nowhere"))
 
@@ -70,5 +71,6 @@ def rehearse_run(me: Running, group_events: Path | None) -> None:
 
 def rehearse_unpacking(unpack: Unpack) -> None:
     """An unpacker's walk."""
-    archive.check(io.BytesIO(_ZIP), _ORDER.required)
+    archive.check(io.BytesIO(_ZIP))
+    missing(_ORDER.required, ["a"])
     msgspec.json.encode(attempt(_NOWHERE, _ORDER.required, unpack))

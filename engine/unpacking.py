@@ -12,8 +12,8 @@ from engine import limits
 from engine.contract import Ending
 from engine.rundir import RunDir
 from spool import archive
-from spool.entrynames import missing
 from spool.errors import BadZip
+from spool.lacking import missing
 
 MAX_REASON = 1500  # characters
 
@@ -32,8 +32,8 @@ def unpack_zip(source: Path, target: Path, required: Sequence[str]) -> None:
     """Unpack ``source``, if it holds ``required``. Raises BadZip, OSError."""
     if required:
         names = [entry.name for entry in archive.listing(source, archive.CAPS)]
-        if lacking := missing(required, names):
-            raise BadZip(lacking)
+        if (refused := missing(required, names)) is not None:
+            raise refused
     archive.unpack(source, target)
 
 

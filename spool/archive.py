@@ -8,23 +8,30 @@ Memory does not grow with the size of the files, only with their number.
 from __future__ import annotations
 
 import os
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
-from spool.entrynames import CAPS, Caps, check_tree, missing, shown
+from spool.entrynames import CAPS, Caps, check_tree, shown
 from spool.errors import BadZip
-from spool.zipindex import STORED, Index, Item, data_start, read_index
+from spool.extract import inflated, verified
+from spool.zipindex import Index, Item, data_start, read_index
 
-__all__ = ["CAPS", "LISTING_CAPS", "Caps", "Entry", "check", "listing", "unpack"]
+__all__ = [
+    "CAPS",
+    "LISTING_CAPS",
+    "Caps",
+    "Entry",
+    "Head",
+    "Wants",
+    "check",
+    "listing",
+    "unpack",
+]
 
 LISTING_CAPS = Caps(entries=1_000_000, depth=128, path=32 * 1024)
 """What ``packing`` makes of a model's results can be deeper and longer than an input may be."""
-
-_CHUNK = 64 * 1024  # bytes of the zip that are read at once
-_PIECE = 1024 * 1024  # bytes that one step of inflating may yield
 
 
 class Entry(NamedTuple):
@@ -34,21 +41,62 @@ class Entry(NamedTuple):
     size: int
 
 
-def check(source: Path | BinaryIO, required: Sequence[str] = (), caps: Caps = CAPS) -> None:
-    """Raises BadZip unless ``source`` is a zip that ``unpack`` will take.
+class Head(NamedTuple):
+    """How a file in a zip begins, and its whole ``size`` in bytes."""
 
-    Every byte is read and every CRC compared. ``required`` are the files that
-    must be in it. An open file must be seekable; it stays open, at any
-    position. OSError passes through.
+    data: bytes
+    size: int
+
+
+class Wants(Protocol):
+    """What an input must hold, besides being a good zip: ``expectations.Expectations``."""
+
+    def reads(self, name: str) -> int:
+        """How many bytes from the beginning of the entry ``name`` it wants to see."""
+
+    def judge(self, names: Sequence[str], heads: Mapping[str, Head]) -> BadZip | None:
+        """What is wrong, from the names of all entries and what was read of some."""
+
+
+def check(source: Path | BinaryIO, wants: Wants | None = None, caps: Caps = CAPS) -> None:
+    """Raises BadZip unless ``source`` is a zip that ``unpack`` will take, and as ``wants`` says.
+
+    Every byte is read, once, and every CRC compared. The error has all findings
+    that can be had: names and contents together, and beside damage the names that
+    are missing. An open file must be seekable; it stays open, at any position.
+    OSError passes through.
     """
     with _opened(source) as file:
         index = _checked_index(file, caps)
-        lacking = missing(required, [item.name for item in index.items])
-        if lacking:
-            raise BadZip(lacking)
-        for _, pieces in _contents(file, index, caps):
-            for _ in pieces:
-                pass
+        if wants is None:
+            _heads(file, index, caps, {})
+            return
+        names = [item.name for item in index.items]
+        reads = {name: size for name in names if (size := wants.reads(name))}
+        if not reads and (refused := wants.judge(names, {})) is not None:
+            raise refused  # at once: reading gigabytes would find nothing more
+        try:
+            heads = _heads(file, index, caps, reads)
+        except BadZip as damage:
+            if (refused := wants.judge(names, {})) is None:
+                raise
+            both = (*damage.findings, *refused.findings)
+            raise BadZip(damage.reason, damage.entry, both) from None
+        if (refused := wants.judge(names, heads)) is not None:
+            raise refused
+
+
+def _heads(file: BinaryIO, index: Index, caps: Caps, reads: Mapping[str, int]) -> dict[str, Head]:
+    """Read everything; keep the first bytes of each entry in ``reads``, as many as it says."""
+    heads = {}
+    for item, pieces in _contents(file, index, caps):
+        room = reads.get(item.name, 0)
+        head = bytearray()
+        for piece in pieces:
+            head += piece[: room - len(head)]
+        if room:
+            heads[item.name] = Head(bytes(head), item.size)
+    return heads
 
 
 def listing(source: Path | BinaryIO, caps: Caps = LISTING_CAPS) -> list[Entry]:
@@ -96,11 +144,12 @@ def _checked_index(file: BinaryIO, caps: Caps) -> Index:
     """The index of a zip that has files, none of them in another's way."""
     index = read_index(file, caps)
     if all(item.is_folder for item in index.items):
-        raise BadZip("the zip is empty: it holds no files")
+        raise BadZip("the zip is empty: it holds no files", expected="a zip with files in it")
     check_tree(item.name for item in index.items)
     said = sum(item.size for item in index.items)
     if said > caps.total:
-        raise BadZip(f"the zip unpacks to {said} bytes; at most {caps.total} are allowed")
+        reason = f"the zip unpacks to {said} bytes; at most {caps.total} are allowed"
+        raise BadZip(reason, expected=f"at most {caps.total} bytes, unpacked")
     return index
 
 
@@ -109,7 +158,7 @@ def _contents(file: BinaryIO, index: Index, caps: Caps) -> Iterator[tuple[Item, 
     budget = _Budget(index.size, caps)
     for number, item in enumerate(index.items):
         file.seek(data_start(file, item, index.end_of(number)))
-        yield item, _verified(_pieces(file, item), item, budget)
+        yield item, _spent(verified(inflated(file, item), item), item, budget)
 
 
 class _Budget:
@@ -127,64 +176,15 @@ class _Budget:
                 f"the zip unpacks to far more than it should: at most {caps.total} bytes, "
                 f"and {caps.ratio} times its own size, are allowed",
                 shown(item.name),
+                expected=f"at most {caps.ratio} times the size of the zip, unpacked",
             )
 
 
-def _verified(pieces: Iterator[bytes], item: Item, budget: _Budget) -> Iterator[bytes]:
-    """``pieces``, as long as they agree with what the zip says of ``item``."""
-    crc = size = 0
+def _spent(pieces: Iterator[bytes], item: Item, budget: _Budget) -> Iterator[bytes]:
+    """``pieces``, as long as ``budget`` has room for them."""
     for piece in pieces:
-        size += len(piece)
-        if size > item.size:
-            raise BadZip(f"it holds more than the {item.size} bytes it says", shown(item.name))
         budget.spend(len(piece), item)
-        crc = zlib.crc32(piece, crc)
         yield piece
-    if size != item.size:
-        raise BadZip(f"it holds {size} bytes and says {item.size}", shown(item.name))
-    if crc != item.crc:
-        raise BadZip(
-            "its checksum (CRC) is wrong: the zip is damaged; zip it, or send it, again",
-            shown(item.name),
-        )
-
-
-def _pieces(file: BinaryIO, item: Item) -> Iterator[bytes]:
-    """The unpacked bytes of ``item``, whose data begin at ``file``'s position."""
-    left = item.packed
-    if item.method == STORED:
-        while left:
-            data = _take(file, min(left, _PIECE), item)
-            left -= len(data)
-            yield data
-        return
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        while left and not inflater.eof:
-            data = _take(file, min(left, _CHUNK), item)
-            left -= len(data)
-            while data and not inflater.eof:
-                if piece := inflater.decompress(data, _PIECE):
-                    yield piece
-                data = inflater.unconsumed_tail
-        while not inflater.eof and (piece := inflater.decompress(b"", _PIECE)):
-            yield piece
-    except zlib.error:
-        raise BadZip(
-            "its data are damaged and cannot be unpacked; zip it, or send it, again",
-            shown(item.name),
-        ) from None
-    if not inflater.eof:
-        raise BadZip("its data end too early; zip it, or send it, again", shown(item.name))
-    if left or inflater.unused_data:
-        raise BadZip("its data go on after their end", shown(item.name))
-
-
-def _take(file: BinaryIO, length: int, item: Item) -> bytes:
-    data = file.read(length)
-    if not data:
-        raise BadZip("the zip is cut off in the middle of it", shown(item.name))
-    return data
 
 
 def _write(folder: int, name: str, mode: int, pieces: Iterator[bytes]) -> None:

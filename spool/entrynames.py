@@ -17,6 +17,9 @@ from typing import NamedTuple
 
 from spool.errors import BadZip
 
+_PLAIN = "a plain path within the zip, such as data/table.csv"
+_ONCE = "each name once, however it is written"
+
 SHOWN = 120  # characters of an entry's name that a message repeats
 
 
@@ -67,7 +70,9 @@ def decode(raw: bytes, utf8: bool, unicode_extra: bytes | None) -> str:
     except UnicodeDecodeError:
         if utf8:
             name = raw.decode("utf-8", "backslashreplace")
-            raise BadZip("the name is marked as UTF-8 and is not", shown(name)) from None
+            raise BadZip(
+                "the name is marked as UTF-8 and is not", shown(name), expected=_PLAIN
+            ) from None
         return raw.decode("cp437")
 
 
@@ -75,7 +80,7 @@ def check_name(name: str, caps: Caps) -> None:
     """Raises BadZip if ``name`` is not a plain relative path; a folder's name ends in ``/``."""
     reason = _fault(name, caps)
     if reason:
-        raise BadZip(reason, shown(name))
+        raise BadZip(reason, shown(name), expected=_PLAIN)
 
 
 def _fault(name: str, caps: Caps) -> str | None:
@@ -121,7 +126,7 @@ def check_tree(names: Iterable[str]) -> None:
             parents.add(parent)
         _place(seen, path, name.endswith("/"), name)
         if path in listed:
-            raise BadZip("the zip holds this name twice", shown(name))
+            raise BadZip("the zip holds this name twice", shown(name), expected=_ONCE)
         listed.add(path)
 
 
@@ -129,9 +134,11 @@ def _place(seen: dict[str, tuple[str, bool]], path: str, folder: bool, name: str
     other, other_folder = seen.setdefault(_folded(path), (path, folder))
     if other != path:
         what = "differs only in upper and lower case (or in how its accents are written)"
-        raise BadZip(f"{what} from {shown(other)!r}; rename one of them", shown(name))
+        reason = f"{what} from {shown(other)!r}; rename one of them"
+        raise BadZip(reason, shown(name), expected=_ONCE)
     if other_folder != folder:
-        raise BadZip(f"{shown(path)!r} is both a file and a folder in the zip", shown(name))
+        reason = f"{shown(path)!r} is both a file and a folder in the zip"
+        raise BadZip(reason, shown(name), expected=_ONCE)
 
 
 def _folded(path: str) -> str:
@@ -139,41 +146,3 @@ def _folded(path: str) -> str:
     if path.isascii():
         return path.lower()
     return unicodedata.normalize("NFC", path.lower())
-
-
-def missing(required: Iterable[str], names: Iterable[str]) -> str | None:
-    """What to tell somebody whose zip lacks a required file, or None if all are there."""
-    files = [name for name in names if not name.endswith("/")]
-    lacking = [name for name in required if name not in set(files)]
-    if not lacking:
-        return None
-    ours = [f for f in files if not f.startswith("__MACOSX/") and not f.endswith(".DS_Store")]
-    what = "file" if len(lacking) == 1 else "files"
-    said = f"the zip has no {what} {', '.join(map(repr, lacking))}; it holds: {_some(ours)}"
-    return f"{said}. {_advice(lacking, ours)}"
-
-
-def _some(files: list[str], most: int = 8) -> str:
-    if not files:
-        return "only folders"
-    more = f" and {len(files) - most} more" if len(files) > most else ""
-    return ", ".join(shown(f) for f in files[:most]) + more
-
-
-def _advice(lacking: list[str], files: list[str]) -> str:
-    wanted = lacking[0]
-    for file in files:
-        if file.endswith("/" + wanted):
-            folder = file.removesuffix(wanted)
-            if all(folder + name in files for name in lacking):
-                return (
-                    f"It seems that the folder {shown(folder.rstrip('/'))!r} was zipped: "
-                    "zip what is in the folder, not the folder itself"
-                )
-    for file in files:
-        if file.lower() == wanted.lower():
-            return f"{file!r} is not the same name: capital letters count"
-    for file in files:
-        if file.lower().startswith(wanted.lower() + "."):
-            return f"Rename {shown(file)!r} to {wanted!r}: it must have exactly this name"
-    return "Put it at the top level of the zip" if "/" not in wanted else "Add it to the zip"

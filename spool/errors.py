@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 
 class SpoolError(Exception):
     """The root of the spool's errors."""
@@ -47,9 +49,46 @@ class BadModel(SpoolError):
         super().__init__(f"{file}: {key}: {expected}" if key else f"{file}: {expected}")
 
 
-class BadZip(SpoolError):
-    """An input that is refused. The submitter acts: ``entry`` (shown safely) and ``reason``."""
+class Finding(msgspec.Struct, frozen=True):
+    """One thing about an input that is not as it must be, each part in words for its submitter.
 
-    def __init__(self, reason: str, entry: str | None = None) -> None:
+    ``file`` is a name within the zip (shown safely), or ``THE_ZIP``.
+    """
+
+    file: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: expected {self.expected}; found {self.found}"
+
+
+THE_ZIP = "the zip"
+MOST = 20  # findings that one refusal has
+WHOLE = "a zip that is whole, and whose parts agree with each other"
+
+
+class BadZip(SpoolError):
+    """An input that is refused. The submitter acts.
+
+    ``reason`` is one sentence that stands alone but for ``entry``, the name (shown
+    safely) that it is about, if it is about one. ``findings`` are all that was found,
+    from one to ``MOST``; of a zip that cannot be read that is the reason, against what was
+    ``expected``.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        entry: str | None = None,
+        findings: tuple[Finding, ...] = (),
+        *,
+        expected: str = WHOLE,
+    ) -> None:
         self.reason, self.entry = reason, entry
+        if not findings:
+            # What a stranger called an entry goes to terminals and text files, too.
+            file = THE_ZIP if entry is None else repr(entry)[1:-1]
+            findings = (Finding(file, expected, reason),)
+        self.findings = findings[:MOST]
         super().__init__(f"{entry!r}: {reason}" if entry is not None else reason)

@@ -1,28 +1,32 @@
 """A model's ``model.toml``.
 
 Read strictly: a key with a typo would otherwise be a limit that silently does
-not hold. Each key is one row of ``KEYS``; the table in ``models/README.md``
-shows the same rows, and a test holds the two against each other.
+not hold. ``modelkeys`` has the keys. What is wrong is said with the key, its
+line, and the key that was probably meant.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
-import math
+import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from spool.errors import BadModel, BadName
+from spool.inputfiles import InputFile
+from spool.modelkeys import KEYS, NAME, Wrong, file_name
 from spool.names import plain
 
 FILE = "model.toml"
+
+_Keys = tuple[str, ...]  # a key, with those of the tables that it stands in before it
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,8 +36,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     program inside the model's folder stands there with its absolute path.
     ``timeout`` limits a run (None: no limit), ``grace`` lies between TERM and
     KILL, and ``lease`` is how long a worker may be silent before its run is
-    lost (None: for ever). ``required`` are files that each input must hold.
-    ``version`` is a short hash of the file's bytes.
+    lost (None: for ever). ``files`` is every file of the input that is named
+    anywhere, ``required`` the names of those that each input must hold. ``version``
+    is a short hash of the file's bytes.
     """
 
     name: str
@@ -48,23 +53,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     lease: float | None = 900.0
     attempts: int = 3
     required: tuple[str, ...] = ()
+    files: tuple[InputFile, ...] = ()
     input_description: str = ""
+    output_description: str = ""
     version: str = ""
-
-
-class _Wrong(Exception):
-    """What was expected of a value."""
-
-
-_Reader = Callable[[object], Any]
-
-
-class Key(NamedTuple):
-    """One key of ``model.toml``: the field of Model it fills, and how it is read."""
-
-    field: str
-    expected: str
-    read: _Reader
 
 
 def load(folder: Path) -> Model:
@@ -83,7 +75,7 @@ def load(folder: Path) -> Model:
         raise BadModel(str(file), "", "expected UTF-8 text") from None
     except tomllib.TOMLDecodeError as e:
         raise BadModel(str(file), "", f"not valid TOML: {e}") from None
-    fields = _fields(str(file), data.decode(), _flat(str(file), table))
+    fields = _fields(str(file), data.decode(), table)
     if "command" not in fields:
         raise BadModel(str(file), "command", f"missing; expected {KEYS['command'].expected}")
     fields["command"] = _located(str(file), folder, fields["command"])
@@ -116,59 +108,130 @@ def load_all(root: Path) -> tuple[dict[str, Model], dict[str, str]]:
     return models, errors
 
 
-def _flat(file: str, table: Mapping[str, object]) -> dict[str, object]:
-    """Keys of tables as ``table.key``; [env], whose keys are free, stays one value."""
-    flat: dict[str, object] = {}
-    for key, value in table.items():
-        if key != "input":
-            flat[key] = value
-        elif isinstance(value, dict):
-            flat |= {f"input.{inner}": v for inner, v in value.items()}
-        else:
-            raise BadModel(file, "input", f"expected a table [input], not {value!r}")
-    return flat
-
-
-def _fields(file: str, text: str, flat: Mapping[str, object]) -> dict[str, Any]:
+def _fields(file: str, text: str, table: Mapping[str, object]) -> dict[str, Any]:
+    """The fields of Model that ``table`` sets. Raises BadModel."""
     fields: dict[str, Any] = {}
-    for key, value in flat.items():
-        known = KEYS.get(key)
-        if known is None:
-            raise BadModel(file, key, f"unknown key{_line(text, key)}; {_nearest(key)}")
+    described: dict[str, InputFile] = {}
+    for key, value in table.items():
+        if key not in ("input", "output"):
+            fields |= _read(file, text, (key,), value)
+            continue
+        if not isinstance(value, dict):
+            said = f"expected a table [{key}], not {value!r}{_line(text, (key,))}"
+            raise BadModel(file, key, said)
+        for inner, held in value.items():
+            if (key, inner) == ("input", "files"):
+                described = dict(_described(file, text, held))
+            else:
+                fields |= _read(file, text, (key, inner), held)
+    return fields | _joined(file, text, fields.get("required", ()), described)
+
+
+def _described(file: str, text: str, tables: object) -> Iterator[tuple[str, InputFile]]:
+    """The files of ``[input.files."NAME"]`` by their names. Raises BadModel."""
+    if not isinstance(tables, dict):
+        said = f'expected tables such as [input.files."data.csv"], not {tables!r}'
+        raise BadModel(file, "input.files", said + _line(text, ("input", "files")))
+    for name, table in tables.items():
+        keys = ("input", "files", name)
         try:
-            fields[known.field] = known.read(value)
-        except _Wrong as e:
-            said = f"expected {known.expected}, not {value!r}{_line(text, key)}"
-            raise BadModel(file, key, f"{said}{f': {e}' if str(e) else ''}") from None
-    return fields
+            file_name(name)
+        except Wrong as e:
+            raise BadModel(file, _written(keys), f"{e}{_line(text, keys)}") from None
+        if not isinstance(table, dict):
+            said = f"expected a table [{_written(keys)}], not {table!r}{_line(text, keys)}"
+            raise BadModel(file, _written(keys), said)
+        fields: dict[str, Any] = {"name": name}
+        for key, value in table.items():
+            fields |= _read(file, text, (*keys, key), value)
+        yield name, InputFile(**fields)
 
 
-def _line(text: str, key: str) -> str:
-    """`` (line N)`` where ``key`` is set, as far as a look at the text can tell."""
-    table, _, name = key.rpartition(".")
-    inside = ""
+def _joined(
+    file: str, text: str, listed: tuple[str, ...], described: Mapping[str, InputFile]
+) -> dict[str, tuple[object, ...]]:
+    """``files`` and ``required``, from both ways of saying what the input must hold."""
+    for name in listed:
+        if name in described and described[name].optional:
+            keys = ("input", "files", name, "optional")
+            said = f"{name!r} is optional here, and required in [input]{_line(text, keys)}"
+            raise BadModel(file, _written(keys), said)
+    names = dict.fromkeys((*listed, *described))
+    files = tuple(described.get(name) or InputFile(name=name) for name in names)
+    return {"files": files, "required": tuple(f.name for f in files if not f.optional)}
+
+
+def _read(file: str, text: str, keys: _Keys, value: object) -> dict[str, Any]:
+    """The field that ``keys`` stand for, with its value. Raises BadModel."""
+    known = KEYS.get(_row(keys))
+    if known is None:
+        said = f"unknown key{_line(text, keys)}; {_nearest(keys, value)}"
+        raise BadModel(file, _written(keys), said)
+    try:
+        return {known.field: known.read(value)}
+    except Wrong as e:
+        said = f"expected {known.expected}, not {value!r}{_line(text, keys)}"
+        said += f": {e}" if str(e) else ""
+        raise BadModel(file, _written(keys), said) from None
+
+
+def _row(keys: _Keys) -> str:
+    """The row of KEYS for ``keys``: a file's own name stands there as NAME."""
+    return ".".join((*keys[:2], NAME, *keys[3:]) if keys[:2] == ("input", "files") else keys)
+
+
+def _written(keys: _Keys) -> str:
+    """``keys`` as TOML has them."""
+    bare = re.compile(r"[A-Za-z0-9_-]+")
+    return ".".join(key if bare.fullmatch(key) else json.dumps(key) for key in keys)
+
+
+def _line(text: str, keys: _Keys) -> str:
+    """`` (line N)`` where ``keys`` are set, as far as a look at the text can tell."""
+    inside: _Keys = ()
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[+\s*([^\]]*?)\s*\]", line):
-            inside = header[1]
-            if inside == key:
-                return f" (line {number})"
-        elif inside == table and re.match(rf"""\s*["']?{re.escape(name)}["']?\s*[=.]""", line):
+        if line.lstrip().startswith("["):
+            inside = _keys_in(line)
+            here = inside == keys
+        else:
+            key = _keys_in(line.partition("=")[0] + "= 0")
+            here = bool(key) and (*inside, *key) == keys[: len(inside) + len(key)]
+        if here:
             return f" (line {number})"
     return ""
 
 
-def _nearest(key: str) -> str:
-    table, _, name = key.rpartition(".")
-    candidates = {k.rpartition(".")[2]: k for k in reversed(KEYS)}
-    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
-    if close:
-        match = candidates[close[0]]
-        where = match.rpartition(".")[0]
-        inside = f" in [{where}]" if where and where != table else ""
-        inside = inside or (" above the first table" if table and not where else "")
-        return f"did you mean {close[0]!r}{inside}?"
-    known = [k.rpartition(".")[2] for k in KEYS if k.rpartition(".")[0] == table]
-    return f"expected one of {', '.join(known)}"
+def _keys_in(line: str) -> _Keys:
+    """The keys of a line such as ``[a."b"]`` or ``a.b = 0``; none if it is none."""
+    try:
+        found: object = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return ()
+    keys: list[str] = []
+    while isinstance(found, dict | list) and found:
+        if isinstance(found, dict):
+            keys.append(next(iter(found)))
+        found = next(iter(found.values() if isinstance(found, dict) else found))
+    return tuple(keys)
+
+
+def _nearest(keys: _Keys, value: object) -> str:
+    """What was probably meant by ``keys``, of which no row knows."""
+    if len(keys) == 4 and isinstance(value, dict):
+        whole = _written((*keys[:2], ".".join(keys[2:])))
+        return f"if that is one name, put it in quotes: [{whole}]"
+    table, _, name = _row(keys).rpartition(".")
+    own = [k.rpartition(".")[2] for k in KEYS if k.rpartition(".")[0] == table]
+    if close := difflib.get_close_matches(name, own, n=1, cutoff=0.6):
+        return f"did you mean {close[0]!r}?"
+    others = {k.rpartition(".")[2]: k.rpartition(".")[0] for k in reversed(KEYS)}
+    if close := difflib.get_close_matches(name, others, n=1, cutoff=0.6):
+        where = others[close[0]]
+        place = (
+            f"in [{where.replace(NAME, json.dumps(NAME))}]" if where else "above the first table"
+        )
+        return f"did you mean {close[0]!r} {place}?"
+    return f"expected one of {', '.join(own)}"
 
 
 def _located(file: str, folder: Path, command: tuple[str, ...]) -> tuple[str, ...]:
@@ -183,82 +246,3 @@ def _located(file: str, folder: Path, command: tuple[str, ...]) -> tuple[str, ..
         hint = f"chmod +x {path}"
         raise BadModel(file, "command", f"{program!r} is not executable ({hint})")
     return (str(path), *command[1:])
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise _Wrong
-    return value.strip()
-
-
-def _argv(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise _Wrong
-    for part in value:
-        if not isinstance(part, str) or "\0" in part:
-            raise _Wrong
-    if not value[0]:
-        raise _Wrong("the first string, the program, is empty")
-    return tuple(value)
-
-
-def _number(least: float, allow_never: bool = False) -> _Reader:
-    def read(value: object) -> float | None:
-        if allow_never and value == "never":
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _Wrong
-        if not math.isfinite(value) or value < least:
-            raise _Wrong
-        return float(value)
-
-    return read
-
-
-def _count(most: int) -> _Reader:
-    def read(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise _Wrong
-        return value
-
-    return read
-
-
-def _env(value: object) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise _Wrong
-    for name, text in value.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name, re.ASCII):
-            raise _Wrong(f"{name!r} cannot name an environment variable")
-        if name.startswith("MODELRUNNER_"):
-            raise _Wrong(f"{name} is set by Model Runner itself")
-        if not isinstance(text, str) or "\0" in text:
-            raise _Wrong(f"{name} needs a string in quotes")
-    return dict(value)
-
-
-def _files(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise _Wrong
-    for name in value:
-        if not isinstance(name, str) or {"", ".", ".."} & set(name.split("/")) or "\\" in name:
-            raise _Wrong(f"{name!r} is no path of a file within the zip")
-    return tuple(value)
-
-
-_SECONDS_OR_NEVER = 'a number of seconds, at least 0.1, or "never"'
-
-KEYS: dict[str, Key] = {
-    "title": Key("title", "a string", _text),
-    "description": Key("description", "a string", _text),
-    "command": Key("command", 'a list of strings, such as ["./run.sh"]', _argv),
-    "parallel": Key("parallel", "a whole number from 1 to 1000", _count(1000)),
-    "timeout": Key("timeout", _SECONDS_OR_NEVER, _number(0.1, True)),
-    "grace": Key("grace", "a number of seconds, at least 0", _number(0)),
-    "lease": Key("lease", _SECONDS_OR_NEVER, _number(0.1, True)),
-    "attempts": Key("attempts", "a whole number from 1 to 100", _count(100)),
-    "env": Key("env", "a table [env] of strings", _env),
-    "input.required": Key("required", "a list of file names", _files),
-    "input.description": Key("input_description", "a string", _text),
-}
-"""All keys; those of a table as ``table.key``."""

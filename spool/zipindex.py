@@ -19,7 +19,7 @@ import struct
 from typing import BinaryIO, NamedTuple, NoReturn
 
 from spool.entrynames import Caps, check_name, decode, shown
-from spool.errors import BadZip
+from spool.errors import WHOLE, BadZip
 
 STORED, DEFLATED = 0, 8
 
@@ -49,6 +49,10 @@ _LOCATOR = struct.Struct("<4sLQL")
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF  # "see the zip64 field"
 _ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13  # flags: encrypted, strongly, central directory masked
 _DESCRIPTOR, _UTF8 = 1 << 3, 1 << 11  # flags: sizes follow the data, the name is UTF-8
+_PART, _ONE = "this is one part of a split zip; send it as one file", "a zip in one file"
+_LOCKED = "it is encrypted; zip it again without a password"
+_PACKED = "files that are packed with Deflate, or stored"
+_KINDS = "plain files and folders"
 _CUT = "the zip is cut off or damaged; zip it, or send it, again"
 
 
@@ -87,7 +91,8 @@ def read_index(file: BinaryIO, caps: Caps) -> Index:
     size = file.seek(0, 2)
     count, directory_at, directory_end = _read_end(file, size)
     if count > caps.entries:
-        raise BadZip(f"the zip has {count} entries; at most {caps.entries} are allowed")
+        reason = f"the zip has {count} entries; at most {caps.entries} are allowed"
+        raise BadZip(reason, expected=f"at most {caps.entries} entries")
     if count * _CENTRAL.size > directory_end - directory_at:
         raise BadZip("the zip says that it has more entries than its directory has room for")
     items = []
@@ -124,7 +129,7 @@ def data_start(file: BinaryIO, item: Item, end: int) -> int:
     if rest[:name_len] != item.raw:
         _bad(item, "its own header has another name than the zip's directory")
     if flags & _ENCRYPTED:
-        _bad(item, "it is encrypted; zip it again without a password")
+        _bad(item, _LOCKED, "a zip without a password")
     if method != item.method:
         _bad(item, "its own header has another method than the zip's directory")
     size, packed = _wide(item.name, _extras(rest[name_len:]), size, packed)
@@ -164,7 +169,7 @@ def _read_end(file: BinaryIO, size: int) -> tuple[int, int, int]:
     if locator[:4] == b"PK\x06\x07":
         _, _, directory_end, disks = _LOCATOR.unpack(locator)
         if disks > 1:
-            raise BadZip("this is one part of a split zip; send it as one file")
+            raise BadZip(_PART, expected=_ONE)
         if directory_end + _END64.size + _LOCATOR.size != at:
             raise BadZip(f"the zip's 64-bit end record is not where it must be; {_CUT}")
         wide = _END64.unpack(_read(file, directory_end, _END64.size))
@@ -180,7 +185,7 @@ def _read_end(file: BinaryIO, size: int) -> tuple[int, int, int]:
                 raise BadZip("the zip's two end records contradict each other")
         disk, directory_disk, here, count, length, start = wide[4:]
     if disk or directory_disk or here != count:
-        raise BadZip("this is one part of a split zip; send it as one file")
+        raise BadZip(_PART, expected=_ONE)
     if start + length != directory_end:
         raise BadZip(f"the zip's directory is not where its end record says; {_CUT}")
     return count, start, directory_end
@@ -190,10 +195,10 @@ def _find_end(file: BinaryIO, size: int) -> int:
     """Where the end record begins: the only one whose comment ends with the file."""
     head = _read(file, 0, min(size, 8))
     if size == 0:
-        raise BadZip("the file is empty")
+        raise BadZip("the file is empty", expected="a zip file")
     if not b"PK".startswith(head[:2]):
         kind = next((k for magic, k in _OTHER_FORMATS if head.startswith(magic)), "something else")
-        raise BadZip(f"this is no zip file but {kind}; send a .zip")
+        raise BadZip(f"this is no zip file but {kind}; send a .zip", expected="a zip file")
     tail_at = max(0, size - _END.size - _FULL16)
     tail = _read(file, tail_at, size - tail_at)
     found = []
@@ -237,7 +242,7 @@ def _read_central(file: BinaryIO, at: int, directory_end: int) -> tuple[Item, in
 def _check_kind(item: Item, flags: int, disk: int) -> None:
     """Raises BadZip unless ``item`` is a plain file or folder that we can read."""
     if flags & _ENCRYPTED:
-        _bad(item, "it is encrypted; zip it again without a password")
+        _bad(item, _LOCKED, "a zip without a password")
     if item.method not in (STORED, DEFLATED):
         known = _METHODS.get(item.method, "an unknown method")
         hint = "zip it again with the method Deflate"
@@ -245,12 +250,12 @@ def _check_kind(item: Item, flags: int, disk: int) -> None:
             hint += (
                 " (Windows Explorer takes Deflate64 for files above 2 GB; 7-Zip lets you choose)"
             )
-        _bad(item, f"it is packed with {known} (method {item.method}); {hint}")
+        _bad(item, f"it is packed with {known} (method {item.method}); {hint}", _PACKED)
     kind = stat.S_IFMT(item.mode)
     if kind == stat.S_IFLNK:
-        _bad(item, "it is a symbolic link; put the file itself into the zip")
+        _bad(item, "it is a symbolic link; put the file itself into the zip", _KINDS)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        _bad(item, "it is neither a file nor a folder but a device, pipe or socket")
+        _bad(item, "it is neither a file nor a folder but a device, pipe or socket", _KINDS)
     if kind == stat.S_IFDIR and not item.is_folder:
         _bad(item, "it says that it is a folder, but its name does not end in '/'")
     if item.is_folder and item.size:
@@ -258,7 +263,7 @@ def _check_kind(item: Item, flags: int, disk: int) -> None:
     if item.method == STORED and item.packed != item.size:
         _bad(item, "it is stored, and yet its two sizes differ")
     if disk:
-        _bad(item, "it lies in another part of a split zip; send it as one file")
+        _bad(item, "it lies in another part of a split zip; send it as one file", _ONE)
 
 
 def _extras(data: bytes) -> dict[int, bytes]:
@@ -301,5 +306,5 @@ def _read(file: BinaryIO, at: int, length: int) -> bytes:
     return data
 
 
-def _bad(item: Item, reason: str) -> NoReturn:
-    raise BadZip(reason, shown(item.name))
+def _bad(item: Item, reason: str, expected: str = WHOLE) -> NoReturn:
+    raise BadZip(reason, shown(item.name), expected=expected)

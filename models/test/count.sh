@@ -10,8 +10,8 @@ ls -lA -- "$input"
 
 count=
 if [ -r "$input/sleep_count" ]; then
-    # Editors add newlines, on Windows carriage returns too.
-    count=$(head -c 100 -- "$input/sleep_count" | tr -d '\0 \t\r\n')
+    # Editors add newlines, on Windows carriage returns and a mark at the beginning too.
+    count=$(head -c 100 -- "$input/sleep_count" | tr -d '\0 \t\r\n\357\273\277')
 fi
 if ! [[ $count =~ ^[0-9]{1,5}$ ]] || ((10#$count > 86400)); then
     echo "The file sleep_count must hold a whole number of seconds from 0 to 86400, such as 8." >&2

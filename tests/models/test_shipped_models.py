@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from spool import archive, manifest
+from spool.expectations import Expectations
 
 ROOT = Path(__file__).parents[2]
 LP = "Minimize\n cost: 2 x + 3 y\nSubject To\n need: x + y >= 4\n{}End\n"
@@ -61,6 +63,11 @@ def test_counts_to_nothing(tmp_path: Path) -> None:
     assert (output / "output.txt").exists()
 
 
+def test_counts_as_windows_saves_it(tmp_path: Path) -> None:
+    code, log, _ = run("test", tmp_path, {"sleep_count": "\ufeff1\r\n"})
+    assert code == 0, log
+
+
 @pytest.mark.parametrize("text", ["", "abc", "-1", "1.5", "86401", "1; ls", "$(ls)", "1 2\n3 x"])
 def test_counts_numbers_only(text: str, tmp_path: Path) -> None:
     code, log, output = run("test", tmp_path, {"sleep_count": text})
@@ -79,6 +86,19 @@ def test_the_two_counting_models_are_the_same_script() -> None:
     """A model is a whole folder, so each has its own copy."""
     one, two = (ROOT / "models" / m / "count.sh" for m in ("test", "test_2"))
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_what_the_counting_models_ask_for_is_what_they_take() -> None:
+    """All numbers of up to five digits, with zeros before them too."""
+    for model in ("test", "test_2"):
+        (file,) = manifest.load(ROOT / "models" / model).files
+        good = re.compile(str(file.pattern)).fullmatch
+        for number in range(100_000):
+            for digits in range(len(str(number)), 6):
+                text = f"{number:0{digits}}"
+                assert bool(good(text)) == (number <= 86400), text
+        for text in ("", "-1", "1.5", "abc", "100000", "1 2"):
+            assert not good(text)
 
 
 needs_glpsol = pytest.mark.needs("glpk-utils")
@@ -154,9 +174,11 @@ def test_the_sample_zips_are_what_the_script_makes() -> None:
     )
 
 
-def test_each_example_has_what_its_model_requires() -> None:
+def test_each_example_is_what_its_model_asks_for() -> None:
     for model in manifest.load_all(ROOT / "models")[0].values():
-        archive.check(model.folder / "example.zip", model.required)
+        archive.check(model.folder / "example.zip", Expectations(model.files))
+    model = manifest.load(ROOT / "models/test")
     for number in (8, 30):
         path = ROOT / f"examples/sleep_count_{number}.zip"
+        archive.check(path, Expectations(model.files))
         assert archive.listing(path) == [archive.Entry("sleep_count", len(f"{number}\n"))]

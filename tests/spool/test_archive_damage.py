@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from spool.archive import check, listing, unpack
 from spool.errors import BadZip
+from spool.expectations import Expectations
+from spool.inputfiles import InputFile
 
 
 class Pipe(io.BytesIO):
@@ -53,7 +55,7 @@ GOOD = [data for name, data in SEEDS.items() if name != "ending with a zip"]
 
 def test_the_seeds_are_good() -> None:
     for data in GOOD:
-        check(io.BytesIO(data), ["sleep_count"])
+        check(io.BytesIO(data), Expectations([InputFile(name="sleep_count")]))
 
 
 @pytest.mark.parametrize("name", SEEDS)

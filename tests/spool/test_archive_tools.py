@@ -15,12 +15,19 @@ import pytest
 
 from spool.archive import Entry, check, listing, unpack
 from spool.errors import BadZip
+from spool.expectations import Expectations
+from spool.inputfiles import InputFile
 
 CONTENTS = {
     "sleep_count": b"8\n",
     "data/ü.csv": b"a,b\n" * 5000,
     "data/deep/run.sh": b"#!/bin/sh\n",
 }
+
+
+def wants(*names: str) -> Expectations:
+    """These files, with any contents."""
+    return Expectations(InputFile(name=name) for name in names)
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 def unpacked(file: Path) -> dict[str, bytes]:
     """The files of a zip that is good, by their names."""
-    check(file, ["sleep_count"])
+    check(file, wants("sleep_count"))
     target = file.with_suffix(".out")
     unpack(file, target)
     return {str(p.relative_to(target)): p.read_bytes() for p in target.rglob("*") if p.is_file()}
@@ -170,7 +177,7 @@ def test_listing_and_open_files(folder: Path, tmp_path: Path) -> None:
         archive.write(folder / "sleep_count", "sleep_count")
         archive.mkdir("empty")
     with file.open("rb") as opened:
-        check(opened, ["sleep_count"])
+        check(opened, wants("sleep_count"))
         assert listing(opened) == [Entry("sleep_count", 2), Entry("empty/", 0)]
         assert not opened.closed
     with zipfile.ZipFile(file, "w"):
@@ -182,7 +189,7 @@ def zipped(tmp_path: Path, *names: str) -> Path:
     file = tmp_path / "a.zip"
     with zipfile.ZipFile(file, "w") as archive:
         for name in names:
-            archive.writestr(name, b"")
+            archive.writestr(name, b"" if name.endswith("/") else b"x")
     return file
 
 
@@ -206,7 +213,7 @@ def test_a_missing_file_is_explained(
 ) -> None:
     file = zipped(tmp_path, *names)
     with pytest.raises(BadZip) as refused:
-        check(file, required)
+        check(file, wants(*required))
     assert said in refused.value.reason
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from spool.errors import BadModel
-from spool.manifest import KEYS, Model, load, load_all
+from spool.inputfiles import InputFile
+from spool.manifest import Model, load, load_all
+from spool.modelkeys import KEYS, NAME
 
 MODELS = Path(__file__).parents[2] / "models"
 FULL = """
@@ -28,8 +30,23 @@ LIMIT = "10"
 [input]
 required = ["problem.lp", "data/table.csv"]
 description = "A problem"
+
+[input.files."data/table.csv"]
+columns = ["a", "grün b"]
+optional = false
+
+[input.files.count]
+description = "a whole number "
+pattern = '[0-9]+'
+
+[input.files."notes.txt"]
+optional = true
+
+[output]
+description = "A solution"
 """
 LEAST = 'command = ["python3", "-V"]\n'
+FILE = LEAST + '[input.files."a.csv"]\n'
 
 Make = Callable[..., Path]
 
@@ -64,8 +81,15 @@ def test_all_keys(make: Make) -> None:
         grace=0.0,
         lease=None,
         attempts=5,
-        required=("problem.lp", "data/table.csv"),
+        required=("problem.lp", "data/table.csv", "count"),
+        files=(
+            InputFile(name="problem.lp"),
+            InputFile(name="data/table.csv", columns=("a", "grün b")),
+            InputFile(name="count", description="a whole number", pattern="[0-9]+"),
+            InputFile(name="notes.txt", optional=True),
+        ),
         input_description="A problem",
+        output_description="A solution",
         version=model.version,
     )
 
@@ -76,6 +100,20 @@ def test_defaults_and_the_version_of_the_bytes(make: Make) -> None:
     assert (model.timeout, model.grace, model.lease, model.attempts) == (None, 5.0, 900.0, 3)
     assert load(make(LEAST, "b")).version == model.version
     assert load(make(LEAST + "# changed", "c")).version != model.version
+
+
+def test_a_described_file_is_required_unless_it_is_optional(make: Make) -> None:
+    model = load(make(LEAST + "[input.files.a]\n[input.files.b]\noptional = true\n"))
+    assert model.required == ("a",)
+    assert model.files == (InputFile(name="a"), InputFile(name="b", optional=True))
+
+
+def test_the_example_in_the_documents_is_a_good_one(make: Make) -> None:
+    text = (MODELS / "README.md").read_text()
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    model = load(make(LEAST + example))
+    assert model.required == ("climate.csv", "years")
+    assert model.output_description
 
 
 def test_a_linked_folder_has_its_own_name(make: Make, tmp_path: Path) -> None:
@@ -120,6 +158,75 @@ WRONG = {
     "required text": (LEAST + "[input]\nrequired = 'a'", "input.required", "list of file names"),
     "required outside": (LEAST + "[input]\nrequired = ['../a']", "input.required", "'../a' is no"),
     "required folder": (LEAST + "[input]\nrequired = ['a/']", "input.required", "'a/' is no"),
+    "output no table": (LEAST + "output = 3", "output", "a table [output], not 3 (line 2)"),
+    "typo of the output": (
+        LEAST + "[output]\ndescripton = ''", "output.descripton",
+        "unknown key (line 3); did you mean 'description'?",
+    ),
+    "files no table": (
+        LEAST + "[input]\nfiles = ['a']", "input.files",
+        "expected tables such as [input.files.\"data.csv\"], not ['a'] (line 3)",
+    ),
+    "files as an array": (
+        LEAST + "[[input.files]]\nname = 'a'", "input.files", "(line 2)",
+    ),
+    "a file no table": (
+        LEAST + "[input.files]\n'a.csv' = 'x'", 'input.files."a.csv"',
+        "expected a table [input.files.\"a.csv\"], not 'x' (line 3)",
+    ),
+    "a name without its quotes": (
+        FILE + "[input.files.b.csv]\noptional = true", "input.files.b.csv",
+        "unknown key (line 3); if that is one name, put it in quotes: [input.files.\"b.csv\"]",
+    ),
+    "a file outside": (LEAST + "[input.files.'../a']", 'input.files."../a"', "(line 2)"),
+    "typo of a file's": (
+        FILE + "colums = ['a']", 'input.files."a.csv".colums',
+        "unknown key (line 3); did you mean 'columns'?",
+    ),
+    "a file's key too high": (
+        LEAST + "[input]\npattern = 'a'", "input.pattern",
+        "did you mean 'pattern' in [input.files.\"NAME\"]?",
+    ),
+    "a model's key too low": (
+        FILE + "timeout = 3", 'input.files."a.csv".timeout', "'timeout' above the first table?",
+    ),
+    "no idea of a file": (
+        FILE + "xyzzy = 3", 'input.files."a.csv".xyzzy',
+        "expected one of description, optional, columns, pattern",
+    ),
+    "the right one of two files": (
+        FILE + "optional = true\n[input.files.b] # not a\noptional = 1", "input.files.b.optional",
+        "expected true or false, not 1 (line 5)",
+    ),
+    "inline": (
+        LEAST + "[input]\nfiles = {b = {columns = []}}", "input.files.b.columns",
+        "expected a list of names of columns, not [] (line 3)",
+    ),
+    "dotted": (
+        LEAST + "input.files.b.pattern = 3", "input.files.b.pattern", "not 3 (line 2)",
+    ),
+    "columns as text": (FILE + "columns = 'a,b'", 'input.files."a.csv".columns', "list of names"),
+    "a column with blanks": (FILE + "columns = [' a']", 'input.files."a.csv".columns', "' a' can"),
+    "a column twice": (FILE + "columns = ['a', 'a']", 'input.files."a.csv".columns', "there twice"),
+    "a column in two lines": (
+        FILE + 'columns = ["a\\nb"]', 'input.files."a.csv".columns', r"'a\nb' cannot name a column",
+    ),
+    "no expression": (
+        FILE + "pattern = '[0-9'", 'input.files."a.csv".pattern',
+        "expected a regular expression, such as '[0-9]+', not '[0-9' (line 3): "
+        "Python's re module says: unterminated character set at position 0",
+    ),
+    "an expression too large": (
+        FILE + "pattern = 'a{99999999999999}'", 'input.files."a.csv".pattern', "re module says",
+    ),
+    "an expression too long": (
+        FILE + f"pattern = '{'a' * 5000}'", 'input.files."a.csv".pattern', "at most 4096",
+    ),
+    "an empty expression": (FILE + "pattern = ''", 'input.files."a.csv".pattern', "regular expr"),
+    "required and optional": (
+        LEAST + "[input]\nrequired = ['a']\n[input.files.a]\noptional = true",
+        "input.files.a.optional", "'a' is optional here, and required in [input] (line 5)",
+    ),
     "no toml": ("command = [", "", "not valid TOML"),
     "twice": (LEAST + LEAST, "", "line 2"),
     "no utf-8": (b"title = '\xff'", "", "UTF-8"),
@@ -165,7 +272,7 @@ def test_no_folder_of_models(tmp_path: Path) -> None:
 def table() -> dict[str, tuple[str, str]]:
     """The documented keys: what is expected, and the default."""
     text = (MODELS / "README.md").read_text()
-    rows = re.findall(r"^\| `([a-z.]+)` \| (.*?) \| (.*?) \| .*\|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-zNAME.]+)` \| (.*?) \| (.*?) \| .*\|$", text, re.MULTILINE)
     return {key: (expected.replace("`", ""), default) for key, expected, default in rows}
 
 
@@ -178,10 +285,12 @@ def test_the_documented_defaults_are_the_codes(make: Make) -> None:
     model = load(make(LEAST))
     words = {
         "the folder's name": model.name, "empty": "", "`[]`": (), '`"never"`': None,
+        "false": False, "(none)": None,
     }  # fmt: skip
     for key, (_, default) in table().items():
         if key in KEYS and key != "command":
-            value = getattr(model, KEYS[key].field)
+            owner = InputFile(name="a") if NAME in key else model
+            value = getattr(owner, KEYS[key].field)
             said = words[default] if default in words else float(default)
             assert value == said or (key == "env" and value == {}), key
 
@@ -189,7 +298,9 @@ def test_the_documented_defaults_are_the_codes(make: Make) -> None:
 def test_the_models_that_ship_are_good() -> None:
     models, errors = load_all(MODELS)
     assert errors == {}
-    assert {"test", "test_2", "glpsol"} <= set(models)
+    assert {"test", "test_2", "glpsol", "spring"} <= set(models)
     for model in models.values():
-        assert model.title and model.description and model.input_description
+        assert model.title and model.description
+        assert model.input_description and model.output_description
+        assert all(file.description for file in model.files)
         assert f"| `{model.name}` |" in (MODELS / "README.md").read_text()
