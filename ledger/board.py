@@ -21,33 +21,14 @@ import msgspec
 
 from ledger import schema
 from ledger.jobs import Job, State
+from ledger.queries import Page, Query, Span, count_of, page_of, span_of
+
+__all__ = ["Board", "Page", "Query", "decode", "row"]
 
 _QUEUED = schema.CODE[State.QUEUED]
 
 MAX_PAGE = 10_000
 """Jobs in one page at most."""
-
-
-class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """Which jobs, newest first.
-
-    No ``states`` means all. ``text`` is looked for anywhere in a job's name,
-    ASCII letters in either case, and at the beginning of its id. ``before``
-    is the cursor: only jobs with a smaller ``seq``.
-    """
-
-    states: frozenset[State] = frozenset()
-    model: str | None = None
-    text: str | None = None
-    before: int | None = None
-    limit: int = 100
-
-
-class Page(msgspec.Struct, frozen=True):
-    """Some jobs. ``next`` is the ``before`` of the following page, None after the last one."""
-
-    jobs: tuple[Job, ...]
-    next: int | None
 
 
 class Board:
@@ -134,8 +115,9 @@ class Board:
         return found[0] if found else None
 
     def jobs(self, query: Query) -> Page:
+        """One page of what ``query`` finds. Raises ValueError for a time that is none."""
         limit = max(1, min(query.limit, MAX_PAGE))
-        found = self._jobs(*_select(query, limit + 1))
+        found = self._jobs(*page_of(query, self._span(query), limit + 1))
         more = len(found) > limit
         return Page(tuple(found[:limit]), found[limit - 1].seq if more else None)
 
@@ -145,13 +127,8 @@ class Board:
         return {state: rows.get(schema.CODE[state], 0) for state in State}
 
     def count(self, query: Query) -> int:
-        """How many jobs ``query`` finds, its cursor and limit aside."""
-        where, values = _where(query)
-        if query.text is None:
-            sql = f"SELECT coalesce(sum(n), 0) FROM counts WHERE {where}"
-        else:
-            sql = f"SELECT count(*) FROM jobs INDEXED BY search WHERE {where}"
-        (n,) = self._rows(sql, values)[0]
+        """How many jobs ``query`` finds, its cursor and limit aside. Raises as ``jobs`` does."""
+        (n,) = self._rows(*count_of(query, self._span(query)))[0]
         return int(n)
 
     def queue(self, model: str, limit: int) -> list[Job]:
@@ -168,13 +145,25 @@ class Board:
         return [model for (model,) in self._rows(sql, (_QUEUED,))]
 
     def place(self, job: Job) -> int:
-        """How many jobs stand before ``job`` in the queue of its model."""
-        (n,) = self._rows(
-            "SELECT count(*) FROM jobs INDEXED BY open "
-            "WHERE open = ? AND model = ? AND queued_seq < ?",
-            (_QUEUED, job.model, job.queued_seq or 0),
-        )[0]
-        return int(n)
+        """How many jobs stand before ``job`` in the queue of its model.
+
+        Counted from the nearer end: whoever came last into a long queue asks most often.
+        """
+        place = job.queued_seq or 0
+        queue = "FROM jobs INDEXED BY open WHERE open = ?1 AND model = ?2"
+        values = (_QUEUED, job.model, place)
+        ((first, last),) = self._rows(
+            f"SELECT (SELECT min(queued_seq) {queue}), (SELECT max(queued_seq) {queue})", values[:2]
+        )
+        if first is None or place - first <= last - place:
+            sql = f"SELECT count(*) {queue} AND queued_seq < ?3"
+        else:
+            sql = (
+                "SELECT (SELECT n FROM counts WHERE state = ?1 AND model = ?2) - "
+                f"(SELECT count(*) {queue} AND queued_seq >= ?3)"
+            )
+        ((n,),) = self._rows(sql, values)
+        return int(n or 0)
 
     def created(self) -> list[Job]:
         """The jobs whose input is still to come, oldest first."""
@@ -212,6 +201,24 @@ class Board:
             "SELECT job FROM jobs INDEXED BY kept WHERE kept < ? ORDER BY kept LIMIT ?",
             (time, limit),
         )
+
+    def ran_since(self, time: str, limit: int) -> list[Job]:
+        """The jobs that a worker ran to their end at ``time`` or later; the last to end first."""
+        return self._jobs(
+            "SELECT job FROM jobs INDEXED BY ran WHERE ran >= ? ORDER BY ran DESC LIMIT ?",
+            (time, limit),
+        )
+
+    def lost_since(self, time: str, limit: int) -> list[Job]:
+        """The jobs of which a run was given up at ``time`` or later; the last one first."""
+        return self._jobs(
+            "SELECT job FROM jobs INDEXED BY lost WHERE lost >= ? ORDER BY lost DESC LIMIT ?",
+            (time, limit),
+        )
+
+    def _span(self, query: Query) -> Span:
+        with self._reader() as connection:
+            return span_of(connection, query)
 
     def _open(self, *states: State) -> list[Job]:
         codes = ", ".join(str(schema.CODE[state]) for state in states)
@@ -261,59 +268,15 @@ def row(job: Job) -> tuple[Any, ...]:
         state,
         None if job.final else state,
         job.queued_seq,
+        job.created,
         job.kill_wanted and not job.final,
         job.drop is not None and not job.purged,
         None if job.purged else job.ended,
+        None if job.worker is None else job.ended,
+        job.given_up[-1].ended if job.given_up else None,
         _encode(job),
     )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-
-
-def _where(query: Query) -> tuple[str, list[Any]]:
-    """The condition for all of ``query`` but its cursor."""
-    terms, values = ["1"], list[Any]()
-    if query.states:
-        terms.append(f"state IN ({', '.join(str(schema.CODE[s]) for s in query.states)})")
-    if query.model is not None:
-        terms.append("model = ?")
-        values.append(query.model)
-    if query.text is not None:
-        text = query.text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-        terms.append(r"(name LIKE ? ESCAPE '\' OR id LIKE ? ESCAPE '\')")
-        values += [f"%{text}%", f"{text}%"]
-    return " AND ".join(terms), values
-
-
-def _select(query: Query, limit: int) -> tuple[str, list[Any]]:
-    """The statement for one page. Its cost depends on ``limit``, not on how many jobs there are.
-
-    (But for ``text``: there the narrow index ``search`` is read until enough is found.)
-    """
-    before = 2**63 - 1 if query.before is None else query.before
-    if query.text is not None:
-        where, values = _where(query)
-        return (
-            "SELECT job FROM jobs WHERE seq IN (SELECT seq FROM jobs INDEXED BY search "
-            f"WHERE {where} AND seq < ? ORDER BY seq DESC LIMIT ?) ORDER BY seq DESC",
-            [*values, before, limit],
-        )
-    if query.model is None and not query.states:
-        return "SELECT job FROM jobs WHERE seq < ? ORDER BY seq DESC LIMIT ?", [before, limit]
-    # One range of an index per state, each in order already, of which the newest are taken.
-    parts, values = [], []
-    for state in sorted(schema.CODE[s] for s in query.states or State):
-        if query.model is None:
-            part = f"SELECT seq FROM jobs INDEXED BY by_state WHERE state = {state}"
-        else:
-            part = f"SELECT seq FROM jobs INDEXED BY by_model WHERE model = ? AND state = {state}"
-            values.append(query.model)
-        parts.append(f"SELECT * FROM ({part} AND seq < ? ORDER BY seq DESC LIMIT ?)")
-        values += [before, limit]
-    return (
-        f"SELECT job FROM jobs WHERE seq IN ({' UNION ALL '.join(parts)}) "
-        "ORDER BY seq DESC LIMIT ?",
-        [*values, limit],
-    )

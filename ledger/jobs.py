@@ -75,6 +75,15 @@ TRANSITIONS: dict[tuple[State | None, type[AnyEvent]], State] = {
 }
 
 
+class GivenUp(msgspec.Struct, frozen=True):
+    """A run that was given up, and its job tried again: which attempt, where, from when to when."""
+
+    attempt: int
+    worker: str
+    started: str
+    ended: str
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One job as the fold left it. Times are UTC, RFC 3339.
 
@@ -83,7 +92,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ``records`` those of all its records. ``starts`` counts the attempts that
     started. ``loose`` says that an attempt was given up while nobody could tell
     whether it still ran. ``worker`` to ``run_dir`` say where the current or last attempt
-    runs; they are None while no worker has it.
+    runs; they are None while no worker has it. ``given_up`` are the runs of the
+    attempts before, as many as its model allows starts.
     """
 
     id: str
@@ -118,6 +128,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     log: Digest | None = None
     output: Digest | None = None
     purged: bool = False
+    given_up: tuple[GivenUp, ...] = ()
     records: tuple[int, ...] = ()
 
     @property
@@ -224,6 +235,7 @@ def _fields(job: Job, record: Record) -> dict[str, object]:
                 "attempt": job.attempt + 1,
                 "reason": reason,
                 "loose": job.loose or not confirmed,
+                "given_up": _with_run(job, record.time),
             }
         case KillRequested(by=by):
             return {"kill_by": by}
@@ -231,3 +243,10 @@ def _fields(job: Job, record: Record) -> dict[str, object]:
             return {"purged": True}
         case _:
             return {}
+
+
+def _with_run(job: Job, ended: str) -> tuple[GivenUp, ...]:
+    """The runs given up, with that of the current attempt if it had one."""
+    if job.worker is None or job.started is None:
+        return job.given_up
+    return (*job.given_up, GivenUp(job.attempt, job.worker, job.started, ended))

@@ -29,6 +29,7 @@ from ledger.events import AnyEvent, Record
 from ledger.jobs import Job, fold
 from ledger.rebuild import board_of
 from ledger.segments import SEGMENT_SIZE, Segments
+from ledger.times import stamp
 
 Lookup = Callable[[str], Job | None]
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
@@ -191,7 +192,7 @@ class Ledger:
         events = decide(lookup)
         if not events:
             return None
-        now = self._clock().astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+        now = stamp(self._clock())
         records = list[Record]()
         for seq, event in enumerate(events, self._next):
             record = Record(seq, now, event, 0, "")

@@ -7,18 +7,28 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from ledger import queries
 from ledger.board import Board, Page, Query
 from ledger.codec import GENESIS
-from ledger.jobs import FINAL, Job, State
+from ledger.jobs import FINAL, GivenUp, Job, State
 from ledger.rebuild import build
+from ledger.times import normal, stamp
 
 MODELS = ["test", "test_2", "glpsol"]
+
+
+def created(seq: int) -> str:
+    """A job a minute; the clock is set back twice, and is once a year ahead for one job."""
+    year = 2025 if seq == 250 else 2024
+    minutes = seq - 60 * (100 <= seq < 140) - 30 * (seq >= 200)
+    return stamp(datetime(year, 5, 1, tzinfo=UTC) + timedelta(minutes=minutes, seconds=seq % 60))
 
 
 def made(seq: int, chance: random.Random) -> Job:
@@ -34,12 +44,17 @@ def made(seq: int, chance: random.Random) -> Job:
         source="drop",
         drop=chance.choice([None, "a.zip"]),
         seq=seq,
-        created="2024-05-01T00:00:00.000000Z",
+        created=created(seq),
         updated=ended,
         queued_seq=None if state == State.CREATED else chance.randrange(10**6),
         kill_by=chance.choice([None, "bob"]),
         ended=ended if state in FINAL else None,
         purged=state in FINAL and chance.random() < 0.3,
+        worker=chance.choice([None, "w1"]) if state in FINAL else None,
+        given_up=tuple(
+            GivenUp(n + 1, "w2", "2024-05-01T00:00:00.000000Z", f"2024-05-{n:02}T00:00:00.000000Z")
+            for n in range(1, chance.randrange(1, 4))
+        ),
     )
 
 
@@ -73,6 +88,8 @@ def matches(job: Job, query: Query) -> bool:
         (not query.states or job.state in query.states)
         and (query.model is None or job.model == query.model)
         and (query.text is None or text in job.name.lower() or job.id.startswith(text))
+        and (query.since is None or normal(query.since) <= job.created)
+        and (query.until is None or job.created < normal(query.until))
     )
 
 
@@ -105,6 +122,51 @@ def test_every_query(board: Board, jobs: list[Job]) -> None:
             found = list(pages(board, msgspec.structs.replace(query, limit=limit)))
             assert [job for page in found for job in page.jobs] == expected
             assert all(len(page.jobs) == limit for page in found[:-1])
+
+
+MOMENTS = [
+    None,
+    "2020-01-01",
+    created(1),
+    "2024-05-01T00:40:00Z",
+    created(100),
+    "2024-05-01T01:40:30.5Z",
+    created(140),
+    "2024-05-01T04:15:00+02:00",
+    created(299),
+    "2024-05-02",
+    created(250),
+    "2030-01-01",
+]
+
+
+@pytest.mark.parametrize("many", [0, 200])
+def test_every_query_within_a_time(
+    board: Board, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """Also with more steps back than are searched between."""
+    monkeypatch.setattr(queries, "MANY_STEPS", many)
+    wanted = [Query(), Query(model="test"), Query(states=FINAL), Query(text="run")]
+    wanted.append(Query(model="test_2", states=frozenset({State.KILLED}), text="a"))
+    for query, since, until in product(wanted, MOMENTS, MOMENTS):
+        query = msgspec.structs.replace(query, since=since, until=until)
+        expected = [job for job in jobs if matches(job, query)]
+        assert board.count(query) == len(expected)
+        query = msgspec.structs.replace(query, limit=1 + len(expected) // 2)
+        assert [job for page in pages(board, query) for job in page.jobs] == expected
+
+
+def test_a_cursor_from_elsewhere_leads_no_further_than_the_time(
+    board: Board, jobs: list[Job]
+) -> None:
+    query = Query(until=created(50), before=10**9, limit=1000)
+    assert board.jobs(query).jobs == tuple(job for job in jobs if job.created < created(50))
+
+
+def test_a_time_that_is_none(board: Board) -> None:
+    for time in ("", "yesterday", "2024-13-01", "0001-01-01T00:00:00+05:00"):
+        with pytest.raises(ValueError, match=r"Invalid isoformat|month must be|years 1 to 9999"):
+            board.jobs(Query(since=time))
 
 
 def test_text_finds_the_beginning_of_an_id(board: Board, jobs: list[Job]) -> None:
@@ -152,6 +214,21 @@ def test_what_the_primary_looks_after(board: Board, jobs: list[Job]) -> None:
     assert board.dropped("test") == [job for job in dropped if job.model == "test"]
 
 
+def test_what_ran_and_what_was_lost(board: Board, jobs: list[Job]) -> None:
+    time = "2024-05-15T00:00:00.000000Z"
+    expected = [job for job in jobs if job.worker and job.ended and job.ended >= time]
+    assert any(job.purged for job in expected), "a run is shown although its files are gone"
+    found = board.ran_since(time, 1000)
+    assert sorted(found, key=lambda job: -job.seq) == expected
+    assert [job.ended for job in found] == sorted((job.ended or "" for job in found), reverse=True)
+    assert board.ran_since(time, 2) == found[:2]
+    late = "2024-05-02T00:00:00.000000Z"
+    expected = [job for job in jobs if job.given_up and job.given_up[-1].ended >= late]
+    found = board.lost_since(late, 1000)
+    assert expected and sorted(found, key=lambda job: -job.seq) == expected
+    assert board.lost_since(late, 2) == found[:2]
+
+
 def test_retention(board: Board, jobs: list[Job]) -> None:
     time = "2024-05-15T00:00:00.000000Z"
     expected = [job for job in jobs if job.ended and job.ended < time and not job.purged]
@@ -175,13 +252,22 @@ def test_nothing_depends_on_how_many_there_are(board: Board, jobs: list[Job]) ->
     board.kill_wanted()
     board.dropped()
     board.final_before("2025", 1)
+    board.ran_since("2024", 1)
+    board.lost_since("2024", 1)
     board.job("x")
+    waits = next(job for job in jobs if job.state == State.QUEUED)
+    board.place(waits)
+    for times in (("2024-05-01", "2024-05-02"), ("2024-05-01T02:00Z", None)):
+        for states, model in product([frozenset[State](), FINAL], [None, "test"]):
+            query = Query(states=states, model=model, since=times[0], until=times[1])
+            board.jobs(query)
+            board.count(query)
     with board._reader() as connection:
         connection.set_trace_callback(None)
         for sql in seen:
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
             assert not [step for step in plan if step == "SCAN jobs"], (sql, plan)
-    assert len(seen) == 9
+    assert len(seen) > 50
 
 
 def test_an_apply_that_fails_changes_nothing(board: Board, jobs: list[Job]) -> None:

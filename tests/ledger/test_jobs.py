@@ -9,7 +9,7 @@ import pytest
 
 from ledger.errors import IllegalTransition, StaleAttempt
 from ledger.events import AnyEvent, Record, Submitted
-from ledger.jobs import FINAL, TRANSITIONS, Job, State, check, fold
+from ledger.jobs import FINAL, TRANSITIONS, GivenUp, Job, State, check, fold
 
 TIME = "2024-05-01T09:30:00.000000Z"
 KINDS = [kind.__name__ for kind in get_args(AnyEvent)]
@@ -106,6 +106,27 @@ def test_requeue_is_the_next_attempt_in_the_old_place(sample: dict[str, AnyEvent
     assert job.reason == "its worker is lost"
     again = fold(job, record(5, msgspec.structs.replace(sample["Started"], attempt=2)))
     assert (again.state, again.starts, again.worker) == (State.RUNNING, 2, "w1")
+
+
+def test_the_runs_that_were_given_up_are_kept(sample: dict[str, AnyEvent]) -> None:
+    events = {
+        "Started": ["09:00", "10:00", "12:00"],
+        "Requeued": ["09:30", "10:30", "11:00"],  # the third try never started
+    }
+    job = folded(sample, PATHS["QUEUED"])
+    order = ["Started", "Requeued", "Started", "Requeued", "Requeued", "Started"]
+    for kind in order:
+        event = msgspec.structs.replace(sample[kind], attempt=job.attempt)
+        if kind == "Started":
+            event = msgspec.structs.replace(event, worker=f"w{job.attempt}")
+        seen = Record(9, f"2024-05-01T{events[kind].pop(0)}:00.000000Z", event, 9, "0" * 64)
+        job = fold(job, seen)
+    at = "2024-05-01T{}:00.000000Z".format
+    assert job.given_up == (
+        GivenUp(1, "w1", at("09:00"), at("09:30")),
+        GivenUp(2, "w2", at("10:00"), at("10:30")),
+    )
+    assert (job.attempt, job.worker, job.started) == (4, "w4", at("12:00"))
 
 
 def test_a_wanted_kill_is_a_flag_that_stays(sample: dict[str, AnyEvent]) -> None:

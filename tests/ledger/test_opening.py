@@ -6,14 +6,16 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ledger import rebuild
 from ledger.codec import GENESIS, hash_of, seal
 from ledger.errors import LedgerDamaged, LedgerError
-from ledger.events import AnyEvent
+from ledger.events import AnyEvent, Requeued
 from ledger.jobs import Job, State, fold
 from ledger.log import Decide, Ledger
 from ledger.reading import segment_name
@@ -127,13 +129,26 @@ def older_version(board: Path) -> None:
         db.executescript("PRAGMA user_version = 999")
 
 
+def from_before_the_timeline(board: Path) -> None:
+    """As version 1 wrote it: up to date, and without what is asked of it now."""
+    with closing(sqlite3.connect(board)) as db:
+        db.executescript(
+            "DROP TRIGGER steps_back_new; DROP TABLE steps_back; DROP INDEX ran; DROP INDEX lost;"
+            "ALTER TABLE jobs DROP COLUMN ran; ALTER TABLE jobs DROP COLUMN lost;"
+            "ALTER TABLE jobs DROP COLUMN created; PRAGMA user_version = 1"
+        )
+
+
 def half_built(board: Path) -> None:
     with closing(sqlite3.connect(board)) as db:
         db.executescript("DELETE FROM head")
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 1000])
-@pytest.mark.parametrize("damage", [destroy_nothing, noise, empty, older_version, half_built, half])
+@pytest.mark.parametrize(
+    "damage",
+    [destroy_nothing, noise, empty, older_version, from_before_the_timeline, half_built, half],
+)
 def test_a_missing_or_damaged_board_is_built_anew(
     data: Path,
     open_ledger: Open,
@@ -152,6 +167,45 @@ def test_a_missing_or_damaged_board_is_built_anew(
     fill(ledger, life)
     assert_true(ledger, data)
     assert_true(open_ledger(), data)
+
+
+class Jumps:
+    """A clock that often stands still, and is set back now and then."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> datetime:
+        self.calls += 1
+        hours = -5 if self.calls % 7 == 0 else 0
+        return datetime(2024, 5, 1, tzinfo=UTC) + timedelta(minutes=self.calls // 9, hours=hours)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_a_board_built_anew_is_the_one_that_was_kept_up(
+    tmp_path: Path, open_ledger: Open, life: Life, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """In every column of every table, also where the clock was set back and runs were lost."""
+    ledger = open_ledger(clock=Jumps())
+    for number in range(20):
+        events = life()
+        lost = Requeued(job=events[0].job, attempt=1, reason="w1 is lost")
+        for event in (*events[:3], lost) if number % 3 else events:
+            ledger.append(one(event))
+    ledger.close()
+    live = tables(tmp_path / "board.sqlite")
+    assert len(live["steps_back"]) > 2
+    (tmp_path / "board.sqlite").unlink()
+    monkeypatch.setattr(rebuild, "CHUNK", chunk)
+    open_ledger().close()
+    assert tables(tmp_path / "board.sqlite") == live
+
+
+def tables(board: Path) -> dict[str, list[tuple[Any, ...]]]:
+    with closing(sqlite3.connect(board)) as db:
+        db.execute("DELETE FROM counts WHERE n = 0")  # what once was there: says nothing
+        names = [n for (n,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {name: sorted(db.execute(f"SELECT * FROM {name}"), key=repr) for name in names}
 
 
 def test_a_board_of_another_chain_is_built_anew(
