@@ -6,6 +6,10 @@ import math
 import threading
 import time
 
+RINGS = (100.0, 20.0)  # by which one worker may wake us at once: in a row, and a second
+SLOWER = 0.5  # seconds until a worker that rings more often is listened to
+START_SHOWS = 0.04  # seconds until a started report is taken
+
 
 class Alarm:
     """One thread waits; any thread rings, now or within some seconds. Rings are not counted."""
@@ -48,3 +52,34 @@ class Budget:
         allowed = left >= 1.0
         self._left[peer] = (left - allowed, now)
         return allowed
+
+
+class News:
+    """Which changes in the spool wake the tick. For one thread."""
+
+    def __init__(self, alarm: Alarm) -> None:
+        self._alarm = alarm
+        self._rings = Budget(*RINGS)
+
+    def urgent(self, path: str) -> bool:
+        """Whether a change there cannot wait: reports, beats, drops.
+
+        A claim alone is none, for its report follows at once. A report of a start can
+        wait a little: a short run has ended by then, and both share one append.
+        """
+        parts = path.split("/")
+        if parts[-1].startswith(".") or len(parts) != 4:
+            return False
+        if parts[0] == "workers" and parts[2] == "reports":
+            peer = parts[1]
+        elif parts[2] == "drop":
+            peer = f"drop/{parts[1]}"
+        else:
+            return False
+        if not self._rings.allows(peer, time.monotonic()):
+            self._alarm.ring(within=SLOWER)
+            return False
+        if parts[0] == "workers" and parts[-1].endswith("-started"):
+            self._alarm.ring(within=START_SHOWS)
+            return False
+        return True

@@ -157,7 +157,7 @@ class Dropbox:
             try:
                 self._copy_in(folder, model, name, job)
             except (BadInput, TooLarge) as e:
-                why = f"This zip cannot be run by the model {model}:\n{e}\n"
+                why = f"This zip cannot be run by the model {model}:\n{e}\n{_listed(e)}"
                 folder.reject(name, why, job)
         except Gone:
             log.warning("%s: the dropped zip left before it was copied", name)
@@ -240,6 +240,12 @@ class Dropbox:
         if job.final:
             del self._open[id]
         return True
+
+
+def _listed(refused: BadInput | TooLarge) -> str:
+    """Everything that was found, a line each; of one finding the reason says it all."""
+    findings = refused.findings if isinstance(refused, BadInput) else ()
+    return "".join(f"- {finding}\n" for finding in findings) if len(findings) > 1 else ""
 
 
 def _answer(job: Job) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from spool.errors import Finding
+
 
 class PrimaryError(Exception):
     """The root of the primary's errors."""
@@ -30,11 +32,38 @@ class NoSuchFile(PrimaryError):
 
 
 class BadInput(PrimaryError):
-    """The submitter acts: ``entry`` of the zip (if it is about one) and the reason."""
+    """The submitter acts: ``entry`` of the zip (if it is about one) and the reason.
 
-    def __init__(self, reason: str, entry: str | None = None) -> None:
+    ``findings`` are all files that are not as the model wants them, where it is about that.
+    """
+
+    def __init__(
+        self, reason: str, entry: str | None = None, findings: tuple[Finding, ...] = ()
+    ) -> None:
         self.entry = entry
+        self.findings = findings
         super().__init__(reason)
+
+
+class KeyReused(PrimaryError):
+    """The submitter's key names another submission: job ``job``, whose ``other`` is another."""
+
+    def __init__(self, job: str, other: str) -> None:
+        self.job, self.other = job, other
+        super().__init__(
+            f"this Idempotency-Key was used before, for job {job}, which has another {other}; "
+            "take a new key for a new job"
+        )
+
+
+class KeyBusy(PrimaryError):
+    """The first submission with this key is still under way."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a submission with this Idempotency-Key is still under way; "
+            "send it again in a moment to learn what became of it"
+        )
 
 
 class TooLate(PrimaryError):

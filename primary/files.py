@@ -57,6 +57,7 @@ class Upload:
         self.size = 0
         self._limit = limit
         self._digest = hashlib.sha256()
+        self._ours = True
         with _room(path):
             self._file = path.open("xb", buffering=0)
 
@@ -83,9 +84,16 @@ class Upload:
         self._file.close()
 
     def discard(self) -> None:
-        """Close and remove it. Idempotent."""
+        """Close it, and remove it unless it has become a job's input. Idempotent."""
         self._file.close()
-        self.path.unlink(missing_ok=True)
+        if self._ours:
+            self.path.unlink(missing_ok=True)
+
+    def become(self, path: Path) -> None:
+        """Move it to ``path``, which is a job's: ``discard`` leaves that alone from now on."""
+        if self.path != path:
+            self.path.rename(path)
+        self.path, self._ours = path, False
 
 
 class Files:
@@ -136,9 +144,7 @@ class Files:
         folder = self.folder(job)
         with _room(folder):
             marker = self.incoming / f"{job}.zip"
-            if upload.path != marker:
-                upload.path.rename(marker)
-                upload.path = marker
+            upload.become(marker)
             folder.mkdir(exist_ok=True)
             target = folder / "input.zip"
             target.unlink(missing_ok=True)  # a fetch that a crash cut short: fetched again
@@ -215,6 +221,35 @@ def keep_private(path: Path) -> None:
     closed = stat.S_IMODE(info.st_mode) & PRIVATE
     if info.st_uid == os.geteuid() and stat.S_IMODE(info.st_mode) != closed:
         path.chmod(closed)
+
+
+def refuse_strange_owner(data: Path) -> None:
+    """One start as root would leave files that the owner can never change again.
+
+    Raises DataFolderError.
+    """
+    try:
+        owner = data.stat().st_uid
+    except OSError:
+        return  # it is made, or refused with the reason, in a moment
+    if owner != os.geteuid():
+        raise DataFolderError(
+            f"the data directory {data} belongs to user {owner}, and this is user {os.geteuid()}; "
+            "start the primary as its owner"
+        )
+
+
+def close_to_others(data: Path) -> None:
+    """The ledger and the board hold every job's inputs and ends: no worker's business.
+
+    Raises DataFolderError.
+    """
+    try:
+        keep_private(data / "ledger")
+        for name in ("board.sqlite", "board.sqlite-wal", "board.sqlite-shm"):
+            keep_private(data / name)
+    except OSError as e:
+        raise DataFolderError(f"{e.filename}: its mode cannot be set: {e.strerror}") from e
 
 
 def link_or_copy(source: Path, target: Path) -> None:

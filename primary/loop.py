@@ -77,12 +77,27 @@ class Loop:
         self._met: set[tuple[str, str]] = set()  # and of this one
         self._scans = 0
         self._last: float | None = None
+        self._standing: frozenset[str] = frozenset()  # keys of the tickets that the last scan saw
         self.strange: list[str] = []
+        self.withheld: dict[str, str] = {}  # by model: why nothing of it can be published
 
     def attempts(self, model: str) -> int:
         """How many started attempts a job of ``model`` has."""
         known = self._models().get(model)
         return known.attempts if known else 1
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has looked at the spool long enough to say what is missing there."""
+        return self._scans >= SETTLED
+
+    def offered(self, job: Job) -> bool:
+        """Whether this attempt's ticket was made, so that workers can see it. From any thread.
+
+        Also by the primary before this one, if it still stood there at the last scan.
+        """
+        made = self._published.get(job.id) == (job.model, ticket_of(job))
+        return made or key(job.id, job.attempt) in self._standing
 
     def tick(self, now: float) -> None:
         """One pass; ``now`` is the monotonic clock in seconds."""
@@ -359,11 +374,13 @@ class Loop:
         if self._scans < SETTLED:
             return
         standing: dict[str, int] = {}
-        busy = {claim.key for _, claim in seen.claims} | {t.key for _, t in seen.tickets}
+        self._standing = frozenset(ticket.key for _, ticket in seen.tickets)
+        busy = {claim.key for _, claim in seen.claims} | self._standing
         for model, ticket in seen.tickets:
             if ticket.job not in self._unknown:
                 standing[model] = standing.get(model, 0) + 1
         rung = False
+        self.withheld = dict(seen.flooded)
         for model in self._ledger.board.queued_models():
             room = WINDOW - standing.get(model, 0)
             if room <= 0 or model in seen.flooded:
@@ -388,6 +405,7 @@ class Loop:
             if not self._files.input(job.id).exists():
                 self._try(job.id, lambda: self._fail(job))
             log.warning("job %s cannot be published: %s (tried again)", job.id, e)
+            self.withheld[job.model] = str(e)
             return False
         self._published[job.id] = (job.model, ticket)
         return True

@@ -9,13 +9,16 @@ afresh.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
+import psutil
 
 from primary.rules import BEATS_WITHOUT, Liveness, judge
 from spool.errors import Unbelievable
+from spool.manifest import Model
 from spool.names import Claim, is_plain, shown
 from spool.reports import Beat, decode_beat
 
@@ -238,6 +241,27 @@ class Nodes:
             error=shown(worker.wrong, MAX_ERROR),
             unbelieved=shown(worker.wrong, MAX_ERROR),
         )
+
+
+def of_primary(
+    models: Mapping[str, Model], version: str, free_disk: int, *, busy: bool, error: str
+) -> Node:
+    """The primary itself; ``busy`` while a job runs anywhere."""
+    host = socket.gethostname()
+    return Node(
+        name="primary",
+        node_url=f"file://{host}",
+        node_type="PRIMARY",
+        status="RUNNING" if busy else "WAITING",
+        liveness="alive",
+        host=host,
+        models={name: model.version for name, model in models.items()},
+        version=version,
+        last_seen=0.0,
+        free_disk=free_disk,
+        free_memory=psutil.virtual_memory().available,
+        error=error,
+    )
 
 
 def _models(beat: Beat) -> dict[str, str]:

@@ -8,42 +8,40 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
-
-import psutil
 
 from ledger.board import Page, Query
 from ledger.errors import LedgerFull
 from ledger.events import AnyEvent, Killed, KillRequested, Record
 from ledger.jobs import Job, State
 from ledger.log import Ledger
-from primary.alarm import Alarm, Budget
+from primary.alarm import Alarm, News
+from primary.copies import Copies, has_example
 from primary.dropbox import Dropbox
-from primary.errors import DataFolderError, NoRoom, NoSuchFile, TooLate, UnknownJob
-from primary.files import RESERVE, FileName, Files, JobFile, Upload, keep_private
+from primary.errors import NoRoom, TooLate, UnknownJob
+from primary.files import FileName, Files, JobFile, Upload, close_to_others, refuse_strange_owner
+from primary.findings import Findings
 from primary.holders import Holder, Holders
 from primary.intake import Intake
 from primary.loop import SETTLED, Loop
-from primary.nodes import Node, Nodes
+from primary.nodes import Node, Nodes, of_primary
+from primary.outputs import Listings, Outputs, outputs
+from primary.reading import open_file
 from primary.shelf import Shelf
 from primary.submission import NewJob, Submissions
-from spool import dispatch as places
-from spool.believe import open_believed
+from primary.timeline import Timeline, timeline
+from primary.waiting import Queues, Waiting
 from spool.dispatch import Dispatch
 from spool.errors import SpoolError
 from spool.manifest import Model
 from spool.names import key
 from spool.watch import Watch
 
-RINGS = (100.0, 20.0)  # by which one worker may wake us at once: in a row, and a second
-SLOWER = 0.5  # seconds until a worker that rings more often is listened to
-START_SHOWS = 0.04  # seconds until a started report is taken
 RESCAN = 2.0  # seconds: the truth, whatever the watch says
 POOL = 4  # threads that copy and hash
 
@@ -74,37 +72,25 @@ class Primary:
         # Of their own: a server that says nothing must hold up no result and no drop.
         self._fetchers = ThreadPoolExecutor(POOL, thread_name_prefix="fetch")
         self._alarm = Alarm()
-        self._rings = Budget(*RINGS)
+        self._listings = Listings()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._broken: str | None = None
         self._clock = clock
-        self._nodes = Nodes(clock(), VERSION)
-        wake = self._alarm.ring
-        self._submissions = Submissions(
-            ledger,
-            self._files,
-            self._fetchers,
-            shelf.models,
-            lambda: shelf.errors,
-            wake,
-            allow_urls,
+        wake, models = self._alarm.ring, shelf.models
+        files, spool = self._files, self._dispatch
+        self._nodes = nodes = Nodes(clock(), VERSION)
+        self._submissions = entry = Submissions(
+            ledger, files, self._fetchers, models, lambda: shelf.errors, wake, allow_urls
         )
-        self._intake = Intake(ledger, self._dispatch, self._files, self._pool, self._attempts, wake)
-        self._loop = Loop(
-            ledger, self._dispatch, self._files, self._intake, self._nodes, shelf.models
-        )
-        self._holders = Holders(self._nodes, self._loop.lease_of, self._attempts)
-        self._dropbox = Dropbox(
-            ledger,
-            self._files,
-            self._submissions,
-            self._dispatch.root,
-            self._pool,
-            shelf.models,
-            wake,
-        )
-        self._watch = Watch(self._dispatch.root, self._wakes, wake)
+        intake = Intake(ledger, spool, files, self._pool, self._attempts, wake)
+        self._loop = loop = Loop(ledger, spool, files, intake, nodes, models)
+        self._holders = holders = Holders(nodes, loop.lease_of, self._attempts)
+        self._dropbox = Dropbox(ledger, files, entry, spool.root, self._pool, models, wake)
+        self._copies = Copies(entry, files, spool.root, self.job)
+        self._queues = Queues(ledger.board, nodes, holders, loop, entry, models)
+        self._findings = Findings(ledger, files, spool, shelf, loop, holders, self._dropbox)
+        self._watch = Watch(spool.root, News(self._alarm).urgent, wake)
 
     @classmethod
     def open(
@@ -120,14 +106,14 @@ class Primary:
 
         Raises DataFolderError, LedgerLocked, LedgerDamaged, BadModel or Refused.
         """
-        _refuse_strange_owner(data)
+        refuse_strange_owner(data)
         Files(data)  # says first, and clearly, if the directory cannot be written
         ledger = Ledger.open(data / "ledger", data / "board.sqlite", progress=rebuilding)
         try:
             primary = cls(data, ledger, Shelf(models), allow_urls, clock)
             if ledger.torn:
                 log.warning("%s", ledger.torn)
-            _close_to_others(data)
+            close_to_others(data)
             primary._dispatch.lay_out(primary._shelf.models())
             if primary._dispatch.apart():
                 log.warning(
@@ -168,12 +154,28 @@ class Primary:
         return self._submissions.receive()
 
     def submit(self, new: NewJob, upload: Upload) -> Job:
-        """Check the upload and queue it. Raises UnknownModel, BadInput, NoRoom, Stopping."""
+        """Check the upload and queue it. Raises UnknownModel, BadInput, NoRoom, Stopping.
+
+        With a key that was used before: the job that there is, or KeyReused if another one is
+        asked for; KeyBusy while the first is under way.
+        """
         return self._submissions.submit(new, upload)
 
     def submit_url(self, new: NewJob, url: str) -> Job:
-        """Enter a job whose input is fetched. Raises UnknownModel, BadInput, NotAllowed."""
+        """Enter a job whose input is fetched. Raises NotAllowed too, and as ``submit`` does."""
         return self._submissions.submit_url(new, url)
+
+    def rerun(self, id: str, by: str, *, name: str | None = None, key: str | None = None) -> Job:
+        """A new job on a copy of job ``id``'s input; its name too, unless ``name`` is another.
+
+        Raises UnknownJob, NoSuchFile where the input is not here, and as ``submit`` does. An
+        input that could not be fetched is fetched again: that raises as ``submit_url`` does.
+        """
+        return self._copies.rerun(id, by, name, key)
+
+    def run_example(self, model: str, by: str, key: str | None = None) -> Job:
+        """A new job on the model's example. Raises NoSuchFile, and as ``submit`` does."""
+        return self._copies.run_example(model, by, key)
 
     def validate(self, model: str, upload: Upload) -> None:
         """Check an upload, and queue nothing. Raises as ``submit`` does."""
@@ -232,6 +234,10 @@ class Primary:
     def counts(self) -> dict[State, int]:
         return self._ledger.board.counts()
 
+    def count(self, query: Query) -> int:
+        """How many jobs the query finds, its cursor and limit aside."""
+        return self._ledger.board.count(query)
+
     def history(self, id: str) -> list[Record]:
         """The job's records, oldest first. Raises UnknownJob."""
         return self._ledger.history(self.job(id))
@@ -248,6 +254,14 @@ class Primary:
         """How many jobs of its model wait before it; None if it does not wait."""
         return self._ledger.board.place(job) if job.state is State.QUEUED else None
 
+    def waiting(self, job: Job) -> Waiting | None:
+        """Its place in the queue, and why it waits; None unless it is CREATED or QUEUED."""
+        return self._queues.waiting(job, self._clock(), self.stopped or self._broken or "")
+
+    def timeline(self, hours: float = 24) -> Timeline:
+        """Which worker ran what in the last ``hours``."""
+        return timeline(self._ledger.board, datetime.now(UTC), hours)
+
     def progress(self, job: Job) -> int | None:
         """Percent, while it runs and its model says so."""
         if job.state is not State.RUNNING or job.worker is None:
@@ -261,6 +275,15 @@ class Primary:
     def models(self) -> dict[str, Model]:
         return dict(self._shelf.models())
 
+    def example(self, model: str) -> JobFile:
+        """The model's example, open. Raises UnknownModel, NoSuchFile."""
+        return self._copies.example(model)
+
+    def has_example(self, model: str) -> bool:
+        """Whether there is such a model, and it has an example."""
+        found = self._shelf.models().get(model)
+        return found is not None and has_example(found)
+
     def model_errors(self) -> dict[str, str]:
         """By folder name: why its model.toml does not hold."""
         return dict(self._shelf.errors)
@@ -268,78 +291,28 @@ class Primary:
     def nodes(self) -> list[Node]:
         """The primary first, then the workers by name."""
         counts = self.counts()
-        host = socket.gethostname()
-        busy = counts.get(State.RUNNING, 0) + counts.get(State.PROCESSED, 0)
-        me = Node(
-            name="primary",
-            node_url=f"file://{host}",
-            node_type="PRIMARY",
-            status="RUNNING" if busy else "WAITING",
-            liveness="alive",
-            host=host,
-            models={name: model.version for name, model in self._shelf.models().items()},
-            version=VERSION,
-            last_seen=0.0,
-            free_disk=self._files.free(),
-            free_memory=psutil.virtual_memory().available,
-            error=self._broken or "",
+        busy = counts[State.RUNNING] + counts[State.PROCESSED] > 0
+        me = of_primary(
+            self._shelf.models(), VERSION, self._files.free(), busy=busy, error=self._broken or ""
         )
         return [me, *self._nodes.shown(self._clock())]
 
     def open_file(self, job: Job, name: FileName) -> JobFile:
         """Raises NoSuchFile with the reason."""
-        if job.purged:
-            raise NoSuchFile(f"the files of job {job.id} were removed")
-        if name == "input.zip" or job.final:
-            # Only what the ledger knows: an attempt that was given up may have left files.
-            known = {"input.zip": job.input, "job_log.txt": job.log, "output.zip": job.output}
-            if known[name] is None:
-                raise NoSuchFile(_why_not(job, name))
-            try:
-                return self._files.open(job.id, name)
-            except NoSuchFile:
-                raise NoSuchFile(
-                    f"the {name} of job {job.id} is missing from the primary's disk, "
-                    "though the ledger has it; ask the server's keeper"
-                ) from None
-        if name != "job_log.txt" or job.worker is None:
-            raise NoSuchFile(_why_not(job, name))
-        folder = places.log_folder(self._dispatch.root, job.worker)
-        try:
-            file = open_believed(folder, f"{key(job.id, job.attempt)}.log", None)
-        except SpoolError:
-            raise NoSuchFile(_why_not(job, name)) from None
-        file.seek(0, 2)
-        size = file.tell()
-        file.seek(0)
-        return JobFile(file, size, live=True)
+        return open_file(self._files, self._dispatch.root, job, name)
+
+    def outputs(self, job: Job) -> Outputs:
+        """The files in its output zip. Raises NoSuchFile with the reason, or where it is damaged.
+
+        The newest listings are kept: it is read once, not for each file.
+        """
+        sha256 = job.output.sha256 if job.output else ""
+        return outputs(job.id, sha256, lambda: self.open_file(job, "output.zip"), self._listings)
 
     def findings(self) -> list[str]:
         """What an operator should know, a line each; empty when all is well."""
-        found = [f"spool: {what}" for what in self._loop.strange]
-        found += [f"model {name}: {why}" for name, why in self._dispatch.missing.items()]
-        found += [f"drop folder: {why}" for why in self._dropbox.troubles.values()]
-        found += [f"model {name}: {why}" for name, why in self._shelf.errors.items()]
-        workers = self.nodes()[1:]
-        found += self._holders.findings(workers, self._ledger.board.job, self._clock())
-        found += [
-            f"worker {node.name} claims nothing: {node.paused}"
-            for node in workers
-            if node.paused and node.liveness == "alive"
-        ]
-        alive = [node for node in workers if node.liveness in ("alive", "unreachable")]
-        for model in self._ledger.board.queued_models():
-            if not any(model in node.models for node in alive):
-                found.append(f"model {model}: jobs wait, and no living worker has this model")
-        if self._ledger.torn:
-            found.append(f"ledger: {self._ledger.torn}")
-        if count := self._files.bad_count():
-            found.append(f"bad/: {count} files of workers were not believed; see {self._files.bad}")
-        if (free := self._files.free()) < 10 * RESERVE:
-            found.append(f"disk: only {free // 1024**2} MiB are free at {self.data}")
-        if self._broken:
-            found.append(self._broken)
-        return found
+        found = self._findings.all(self.nodes()[1:], self._clock(), self.data)
+        return [*found, self._broken] if self._broken else found
 
     @property
     def stopped(self) -> str | None:
@@ -357,31 +330,6 @@ class Primary:
         return None
 
     # --- inside --------------------------------------------------------------------
-
-    def _wakes(self, path: str) -> bool:
-        """Whether a change in the spool is news that cannot wait: reports, beats, drops.
-
-        A claim alone is none, for its report follows at once. A report of a start can
-        wait a little: a short run has ended by then, and both share one append.
-        """
-        parts = path.split("/")
-        if parts[-1].startswith(".") or len(parts) != 4:
-            return False
-        now = time.monotonic()
-        if parts[0] == "workers" and parts[2] == "reports":
-            if not self._rings.allows(parts[1], now):
-                self._alarm.ring(within=SLOWER)
-                return False
-            if parts[-1].endswith("-started"):
-                self._alarm.ring(within=START_SHOWS)
-                return False
-            return True
-        if parts[2] != "drop":
-            return False
-        if not self._rings.allows(f"drop/{parts[1]}", now):
-            self._alarm.ring(within=SLOWER)
-            return False
-        return True
 
     def _attempts(self, model: str) -> int:
         return self._loop.attempts(model)
@@ -409,35 +357,3 @@ class Primary:
         except Exception as e:
             self._broken = f"the last tick failed: {type(e).__name__}: {e}"
             log.exception("the tick failed; it is tried again")
-
-
-def _refuse_strange_owner(data: Path) -> None:
-    """One start as root would leave files that the owner can never change again."""
-    try:
-        owner = data.stat().st_uid
-    except OSError:
-        return  # it is made, or refused with the reason, in a moment
-    if owner != os.geteuid():
-        raise DataFolderError(
-            f"the data directory {data} belongs to user {owner}, and this is user {os.geteuid()}; "
-            "start the primary as its owner"
-        )
-
-
-def _close_to_others(data: Path) -> None:
-    """The ledger and the board hold every job's inputs and ends: no worker's business."""
-    try:
-        keep_private(data / "ledger")
-        for name in ("board.sqlite", "board.sqlite-wal", "board.sqlite-shm"):
-            keep_private(data / name)
-    except OSError as e:
-        raise DataFolderError(f"{e.filename}: its mode cannot be set: {e.strerror}") from e
-
-
-def _why_not(job: Job, name: FileName) -> str:
-    if name == "input.zip":
-        return f"the input of job {job.id} is still being fetched"
-    what = "log" if name == "job_log.txt" else "output"
-    if job.final:
-        return f"job {job.id} ended {job.state} and left no {what}"
-    return f"job {job.id} is {job.state}: it has no {what} yet"

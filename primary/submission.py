@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 
 import msgspec
 
-from ledger.errors import LedgerFull
+from ledger.errors import BadEvent, LedgerFull
 from ledger.events import AnyEvent, Digest, Failed, Killed, Queued, Source, Submitted
 from ledger.jobs import Job, State
 from ledger.log import Ledger
@@ -31,8 +31,10 @@ from primary.errors import (
     UnknownModel,
 )
 from primary.files import Files, Upload
+from primary.keys import Keys, again, job_of
 from spool import archive, names
 from spool.errors import BadZip
+from spool.expectations import Expectations
 from spool.manifest import Model
 
 AGAIN = 60.0  # seconds until an input is fetched again for which there was no room
@@ -41,12 +43,16 @@ log = logging.getLogger(__name__)
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody asks for. ``by`` says who, ``rerun_of`` the job that it repeats."""
+    """What somebody asks for. ``by`` says who, ``rerun_of`` the job that it repeats.
+
+    ``key`` is the Idempotency-Key: with the same one the same job is meant.
+    """
 
     name: str
     model: str
     by: str
     rerun_of: str | None = None
+    key: str | None = None
 
 
 class Submissions:
@@ -69,6 +75,7 @@ class Submissions:
         self._broken = broken
         self._wake = wake
         self._allow_urls = frozenset(allow_urls)
+        self._keys = Keys()
         self._fetching: set[str] = set()
         self._later: dict[str, float] = {}  # by job: monotonic seconds of the next fetch
         self.stopping = False
@@ -88,15 +95,30 @@ class Submissions:
     def check(self, model: Model, upload: Upload) -> None:
         """Raises BadInput, saying which entry and why."""
         try:
-            archive.check(upload.path, model.required)
+            archive.check(upload.path, Expectations(model.files))
         except BadZip as e:
-            raise BadInput(str(e), e.entry) from None
+            raise BadInput(str(e), e.entry, e.findings) from None
+
+    def known(self, new: NewJob, input: Digest | None = None, url: str | None = None) -> Job | None:
+        """The job that this very submission has entered before; ``input`` or ``url`` came with it.
+
+        None if it has not, or has no key. Raises KeyReused or KeyBusy.
+        """
+        found = self._ledger.board.job(job_of(new.key)) if new.key is not None else None
+        return None if found is None else again(found, _submitted(new, "upload", url), input)
 
     def submit(self, new: NewJob, upload: Upload) -> Job:
-        """Raises UnknownModel, BadInput, NoRoom or Stopping; then nothing is kept."""
-        model = self.model(new.model)
-        self.check(model, upload)
-        return self.enter(_submitted(new, "upload"), upload)
+        """Raises UnknownModel, BadInput, NoRoom or Stopping; then nothing is kept.
+
+        Raises KeyReused or KeyBusy as ``known`` does, and KeyBusy while another one with its key
+        is under way.
+        """
+        with self._keys.held(new.key):
+            known = self.known(new, upload.digest)
+            if known is not None:
+                return known
+            self.check(self.model(new.model), upload)
+            return self.enter(_submitted(new, "upload"), upload)
 
     def enter(self, submitted: Submitted, upload: Upload) -> Job:
         """Sync a checked input and enter it as a queued job."""
@@ -109,23 +131,37 @@ class Submissions:
         except LedgerFull as e:
             self._files.forget(job)
             raise NoRoom(f"the primary's disk is full: {e}; nothing was lost") from e
+        except BadEvent:
+            self._files.forget(job)
+            raise
         # F0/F1 if we die here: a restart finds the file in incoming/ and the job known.
         self._files.accepted(job)
         self._wake()
         return self._job(job)
 
     def submit_url(self, new: NewJob, url: str) -> Job:
-        """The input is fetched in the background. Raises UnknownModel, BadInput or NotAllowed."""
+        """The input is fetched in the background. Raises UnknownModel, BadInput or NotAllowed.
+
+        Raises KeyReused, KeyBusy, NoRoom and Stopping as ``submit`` does.
+        """
         self._refuse_if_stopping()
-        self.model(new.model)
-        fetching.check_url(url, self._allow_urls)
-        submitted = _submitted(new, "url", url)
-        try:
-            self._ledger.append(lambda _: (submitted,))
-        except LedgerFull as e:
-            raise NoRoom(f"the primary's disk is full: {e}; nothing was lost") from e
+        with self._keys.held(new.key):
+            known = self.known(new, url=url)
+            if known is not None:
+                return known
+            self.model(new.model)
+            fetching.check_url(url, self._allow_urls)
+            submitted = _submitted(new, "url", url)
+            try:
+                self._ledger.append(lambda _: (submitted,))
+            except LedgerFull as e:
+                raise NoRoom(f"the primary's disk is full: {e}; nothing was lost") from e
         self._wake()
         return self._job(submitted.job)
+
+    def waits_for_room(self, job: str) -> bool:
+        """Whether its input was not fetched for want of room, and is to be fetched again."""
+        return time.monotonic() < self._later.get(job, 0.0)
 
     def tend_created(self) -> None:
         """Fetch what is CREATED, also after a restart (F0); kill what is not wanted."""
@@ -211,9 +247,11 @@ class Submissions:
                 newest = lookup(job.id)
                 return (queued,) if newest and newest.state is State.CREATED else ()
 
-            if not self._ledger.append(decide):
-                self._files.forget(job.id)  # killed at the last moment
-            self._files.accepted(job.id)
+            try:
+                if not self._ledger.append(decide):
+                    self._files.forget(job.id)  # killed at the last moment
+            finally:
+                self._files.accepted(job.id)  # CREATED or QUEUED: the ledger knows it
         except (BadInput, NotAllowed, UnknownModel) as e:
             reason = str(e)
             self._end(job.id, lambda j: _failed(j, "input", reason))
@@ -248,9 +286,9 @@ class Submissions:
 
 
 def _submitted(new: NewJob, source: Source, url: str | None = None) -> Submitted:
-    """The event of a new job, under an id of its own."""
+    """The event of a new job, under the id of its key, or one of its own."""
     return Submitted(
-        job=str(uuid.uuid4()),
+        job=str(uuid.uuid4()) if new.key is None else job_of(new.key),
         name=new.name,
         model=new.model,
         by=new.by,

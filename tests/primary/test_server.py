@@ -19,6 +19,7 @@ import pytest
 from ledger.board import Query
 from ledger.errors import LedgerFull, LedgerLocked
 from ledger.jobs import State
+from primary.alarm import Alarm, News
 from primary.errors import (
     BadInput,
     DataFolderError,
@@ -358,7 +359,7 @@ def test_a_job_whose_ticket_cannot_be_published_does_not_hold_up_others(
     assert [name for name in hand.new() if good.id in name]
 
 
-def test_what_wakes_the_primary(hand: Hand) -> None:
+def test_what_wakes_the_primary() -> None:
     news = (
         f"workers/w1/reports/{GONE}.1.3-final",
         "workers/w1/reports/beat.json",
@@ -375,8 +376,8 @@ def test_what_wakes_the_primary(hand: Hand) -> None:
         "models/test/new/x.zip",
         "models/test/drop/.half.x",
     )
-    assert all(map(hand.primary._wakes, news))
-    assert not any(map(hand.primary._wakes, none))
+    assert all(map(News(Alarm()).urgent, news))
+    assert not any(map(News(Alarm()).urgent, none))
 
 
 # --- with its own thread -----------------------------------------------------------------
