@@ -19,20 +19,33 @@ import click
 # name: (module, attribute, one line of help)
 COMMANDS = {
     "serve": ("modelrunner", "serve", "Run the primary: ledger, spool, API and pages."),
-    "submit": ("client.commands", "submit", "Submit a zip, or the address of one."),
-    "status": ("client.commands", "status", "Show the nodes, or a job."),
-    "log": ("client.commands", "log", "Print a job's log; -f follows it."),
-    "kill": ("client.commands", "kill", "Kill a job."),
-    "jobs": ("client.commands", "jobs", "List the jobs."),
-    "models": ("client.commands", "models", "List the models."),
-    "doctor": ("client.commands", "doctor", "Show what somebody should look at."),
+    "submit": ("client.commands.submitting", "submit", "Submit a zip, a folder or an address."),
+    "check": ("client.commands.submitting", "check", "Check an input without running it."),
+    "example": ("client.commands.submitting", "example", "Run a model on its own example."),
+    "jobs": ("client.commands.lists", "jobs", "List the jobs."),
+    "status": ("client.commands.lists", "status", "Show the nodes, or a job."),
+    "wait": ("client.commands.waiting", "wait", "Wait for a job's end; exit with its result."),
+    "log": ("client.commands.log", "log", "Print a job's log; -f follows it."),
+    "outputs": ("client.commands.outputs", "outputs", "List a job's output files, or fetch some."),
+    "kill": ("client.commands.waiting", "kill", "Kill a job."),
+    "rerun": ("client.commands.submitting", "rerun", "Run a job's input again, as a new job."),
+    "models": ("client.commands.lists", "models", "List the models."),
+    "doctor": ("client.commands.lists", "doctor", "Show what somebody should look at."),
+    "completion": (
+        "client.commands.completion",
+        "completion",
+        "Print what completes all this in a shell.",
+    ),
     "ledger": ("modelrunner", "ledger", "Verify, show or export the ledger."),
     "spool": ("deploy.commands", "spool", "Let workers and colleagues in, or shut them out."),
 }
 
+# what ``from modelrunner import ...`` gives, of client.api
+PUBLIC = ("Client", "ClientError", "BadInput", "TimedOut", "Unreachable")
+
 
 def __getattr__(name: str) -> Any:
-    if name in ("Client", "ClientError"):
+    if name in PUBLIC:
         return getattr(import_module("client.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -54,6 +67,17 @@ class LazyGroup(click.Group):
         command: click.Command = found[attribute]
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """The commands' names, without loading the commands."""
+        from click.shell_completion import CompletionItem
+
+        names = [
+            CompletionItem(name, help=row[2])
+            for name, row in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
@@ -72,7 +96,18 @@ def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> N
     ctx.exit()
 
 
-@click.group(cls=LazyGroup)
+EXIT_CODES = """\b
+Exit codes of the commands that ask a server:
+  0  all well
+  1  the job FAILED or was KILLED, the input is bad, or doctor found something
+  2  wrong use, or a file here cannot be read or written
+  3  the server is not reachable, or refused
+  4  not over after --timeout
+  130  interrupted; a job that was submitted goes on
+"""
+
+
+@click.group(cls=LazyGroup, epilog=EXIT_CODES)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
     help="Show the version.",

@@ -4,80 +4,68 @@
 
     client = Client("http://localhost:8080")
     job = client.submit("test", "input.zip", name="first try")
-    job = client.wait(job["uuid"], on_log=print_bytes)
-    client.download(job["uuid"], "output.zip", "results.zip")
+    job = client.wait(job, on_log=print_bytes)
+    for file in client.outputs(job):
+        print(file["path"], file["size"])
+    client.download(job, "output.zip", "results.zip")
 
-A job is a dict with the members of ``GET /jobs/<id>``.
+A job is a dict with the members of ``GET /jobs/<id>`` (``client.shapes`` has them all).
+Wherever a job is asked for, its id will do as well. Every method raises ClientError
+where the server refuses, and Unreachable, which is one, where it does not answer.
 """
 
 from __future__ import annotations
 
-import http.client
 import os
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
-from typing import BinaryIO, Literal, TypeVar
-from urllib.parse import quote, urlencode
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path, PurePosixPath
+from typing import Literal, cast
+from urllib.parse import quote
 
-from client import connection
-from client.connection import (
-    PIECE,
-    SERVER_VARIABLE,
-    TRIES,
-    ClientError,
-    Connection,
-    Json,
-    OnProgress,
-    Unreachable,
-)
+from client import downloads, lists, sources
+from client.connection import SERVER_VARIABLE, TIMEOUT, TRIES, Connection, OnProgress
+from client.errors import BadInput, ClientError, TimedOut, Unreachable
+from client.following import Following, LogPart, OnLog, OnState, job_path
 from client.multipart import Body
+from client.shapes import Job, JobDetail, JobState, Model, Node, OutputFile, Record
 
-__all__ = ["Client", "ClientError", "LogPart", "TimedOut", "Unreachable"]
+__all__ = ["BadInput", "Client", "ClientError", "LogPart", "TimedOut", "Unreachable"]
 
 DEFAULT_SERVER = "http://localhost:8080"
 KEY_VARIABLE = "MODELRUNNER_KEY"
-FINAL = frozenset({"COMPLETE", "FAILED", "KILLED"})
-
-POLL = 0.3  # seconds between looks at a log that is followed
-PATIENCE = 600.0  # seconds that a server may be away while a job is waited for
-AWAY = 1.0  # seconds between looks whether it is there again
-LONG_POLL = 20  # seconds that the server may hold a question for news
 
 FileName = Literal["input.zip", "job_log.txt", "output.zip"]
-T = TypeVar("T")
-OnLog = Callable[[bytes], None]
-
-
-class TimedOut(ClientError):
-    """The job had not ended when the time was over."""
-
-
-class LogPart:
-    """A piece of a log. Ask for the next one from ``end``; another attempt begins at 0 again."""
-
-    def __init__(self, data: bytes, end: int, final: bool, attempt: int) -> None:
-        self.data, self.end, self.final, self.attempt = data, end, final, attempt
+JobOrId = str | Job
 
 
 class Client:
     """A primary at ``server`` (default: $MODELRUNNER_SERVER, else http://localhost:8080).
 
-    ``key`` is the admin key (default: $MODELRUNNER_KEY); killing needs it
-    where the primary listens beyond its own machine.
+    ``key`` is the admin key (default: $MODELRUNNER_KEY); killing needs it where the
+    primary listens beyond its own machine. ``timeout`` is in seconds without a byte,
+    ``tries`` how often a request is made whose connection drops.
     """
 
-    def __init__(self, server: str | None = None, key: str | None = None) -> None:
+    def __init__(
+        self,
+        server: str | None = None,
+        key: str | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        tries: int = TRIES,
+    ) -> None:
         address = server or os.environ.get(SERVER_VARIABLE) or DEFAULT_SERVER
-        self._http = Connection(address, key or os.environ.get(KEY_VARIABLE))
+        key = key or os.environ.get(KEY_VARIABLE)
+        self._http = Connection(address, key, timeout=timeout, tries=tries)
 
     @property
     def server(self) -> str:
         """The address that is spoken to."""
         return self._http.server
 
-    # --- jobs
+    # --- making jobs
 
     def submit(
         self,
@@ -86,137 +74,177 @@ class Client:
         *,
         name: str | None = None,
         on_progress: OnProgress | None = None,
-    ) -> Json:
-        """Submit a zip file, or the http(s) address of one; returns the job.
+    ) -> JobDetail:
+        """Submit a zip file, a folder (which is zipped), or the http(s) address of a zip.
 
-        ``on_progress`` is called with bytes sent and bytes in all. Raises
-        OSError for a file that cannot be read. Never sent twice: after
-        Unreachable, look at the list before you submit again.
+        Returns the job. ``on_progress`` is called with bytes sent and bytes in all. Sent
+        again where the connection drops, and still one job: each call has an
+        Idempotency-Key. Raises BadInput with all ``findings`` where the input is not as
+        the model wants it, and OSError for a file that cannot be read.
         """
-        text = os.fspath(source)
-        if text.startswith(("http://", "https://")):
-            fields = {"job_name": name or text.rpartition("/")[2] or model, "model": model}
-            answer = self._http.post("/jobs", Body(fields | {"zip_url": text}), on_progress)
-        else:
-            path = Path(text)
-            with path.open("rb") as file:
-                fields = {"job_name": name or path.stem, "model": model}
-                body = Body(fields, "zip_file", path.name, file)
-                answer = self._http.post("/jobs", body, on_progress)
-        return self.job(answer["id"])
+        fields = {"job_name": name or sources.name(source), "model": model}
+        if sources.is_address(source):
+            body = Body(fields | {"zip_url": os.fspath(source)})
+            return self._made("/jobs", body, on_progress)
+        with sources.opened(source) as file:
+            body = Body(fields, "zip_file", f"{sources.name(source)}.zip", file)
+            return self._made("/jobs", body, on_progress)
+
+    def rerun(self, job: JobOrId, *, name: str | None = None) -> JobDetail:
+        """A new job on the input of an old one, which it names as ``rerun_of``."""
+        return self._made(job_path(_id(job), "rerun"), Body({"job_name": name} if name else {}))
+
+    def example(self, model: str) -> JobDetail:
+        """Run a model on its own example input; returns the job."""
+        return self._made(f"{_model_path(model)}/example", Body({}))
 
     def validate(
-        self, model: str, path: str | os.PathLike[str], *, on_progress: OnProgress | None = None
+        self,
+        model: str,
+        source: str | os.PathLike[str],
+        *,
+        on_progress: OnProgress | None = None,
     ) -> None:
-        """Check an input without running it. Raises ClientError with what is wrong."""
-        with Path(path).open("rb") as file:
-            body = Body({}, "zip_file", Path(path).name, file)
-            self._http.post(f"/models/{quote(model, safe='')}/validate", body, on_progress)
+        """Check a zip file or a folder as an input, without running it.
 
-    def job(self, id: str) -> Json:
-        return self._http.get(f"/jobs/{quote(id, safe='')}")
+        Raises BadInput with all ``findings``.
+        """
+        with sources.opened(source) as file:
+            body = Body({}, "zip_file", f"{sources.name(source)}.zip", file)
+            self._http.post(f"{_model_path(model)}/validate", body, on_progress=on_progress)
+
+    def _made(self, path: str, body: Body, on_progress: OnProgress | None = None) -> JobDetail:
+        """Post what makes a job; one key for all its tries, so that it makes one job."""
+        answer = self._http.post(path, body, key=str(uuid.uuid4()), on_progress=on_progress)
+        id = str(self._http.taken(answer, "id"))
+        try:
+            return self.job(id)
+        except Unreachable as e:
+            raise Unreachable(f"job {id} was submitted, but then there was {e}") from e
+
+    # --- reading jobs
+
+    def job(self, job: JobOrId) -> JobDetail:
+        """A job as it stands now."""
+        return cast(JobDetail, self._http.get(job_path(_id(job))))
+
+    def find(self, prefix: str) -> str:
+        """The id of the one job whose id begins with ``prefix``.
+
+        Raises ClientError where there is none, or more than one.
+        """
+        return lists.find(self._http, prefix)
 
     def jobs(
         self,
         *,
-        states: tuple[str, ...] = (),
+        states: Sequence[str] = (),
         model: str | None = None,
         text: str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
         before: int | None = None,
         limit: int | None = None,
-    ) -> list[Json]:
-        """The newest first; without ``limit`` up to 10,000."""
-        query: list[tuple[str, str]] = [("state", state) for state in states]
-        for field, value in (("model", model), ("q", text), ("before", before), ("limit", limit)):
-            if value is not None:
-                query.append((field, str(value)))
-        data: list[Json] = self._http.get(f"/jobs?{urlencode(query)}")["data"]
-        return data
+    ) -> list[Job]:
+        """The newest jobs first; without ``limit`` up to 10,000 (``all_jobs`` has no end).
 
-    def events(self, id: str) -> list[Json]:
-        """The job's records in the ledger."""
-        data: list[Json] = self._http.get(f"/jobs/{quote(id, safe='')}/events")["data"]
-        return data
-
-    def kill(self, id: str) -> str:
-        """Ask for the job's end; returns the server's message."""
-        message: str = self._http.post(f"/jobs/{quote(id, safe='')}/kill", Body({}), None)[
-            "message"
-        ]
-        return message
-
-    def log(self, id: str, offset: int = 0) -> LogPart:
-        """What the log holds from ``offset`` on."""
-        headers, data = self._http.read(f"/jobs/{quote(id, safe='')}/log?offset={offset}")
-        final, attempt = headers["X-Log-Final"] == "true", int(headers["X-Log-Attempt"] or 1)
-        return LogPart(data, offset + len(data), final, attempt)
-
-    def follow(self, id: str) -> Iterator[bytes]:
-        """The log as it grows, until the job has ended. A restart of the server is waited out."""
-        offset, attempt = 0, 1
-        part = self.log(id, offset)
-        while True:
-            if part.attempt != attempt:  # lost with its worker, and begun again
-                attempt, part = part.attempt, self._patiently(lambda: self.log(id, 0))
-                offset = 0
-            offset = part.end
-            if part.data:
-                yield part.data
-            if part.final:
-                return
-            time.sleep(POLL)
-            part = self._patiently(partial(self.log, id, offset))
-
-    def wait(self, id: str, timeout: float | None = None, *, on_log: OnLog | None = None) -> Json:
-        """The job when it has ended; ``on_log`` gets its log meanwhile.
-
-        ``timeout`` is in seconds. Raises TimedOut. A restart of the server is waited out.
+        ``text`` is looked for in names and at the beginning of ids. ``since`` and
+        ``until`` are days in UTC (as dates, or 2026-11-23), both inclusive, or RFC 3339 times.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        offset, attempt, seq = 0, 1, 0
-        job = self.job(id)
-        while True:
-            if on_log is not None:
-                part = self._patiently(partial(self.log, id, offset), deadline)
-                if part.attempt != attempt:
-                    attempt = part.attempt
-                    part = self._patiently(lambda: self.log(id, 0), deadline)
-                offset = part.end
-                if part.data:
-                    on_log(part.data)
-            if job["status"] in FINAL:
-                return job
-            left = LONG_POLL if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise TimedOut(f"job {id} is {job['status']} and has not ended in {timeout:g} s")
-            began = time.monotonic()
-            wait = min(left, POLL if on_log else LONG_POLL)
-            seq = self._patiently(partial(self._news, seq, wait), deadline)
-            # Where the server has too many long polls it answers at once.
-            time.sleep(max(0.0, min(left, 0.05 - (time.monotonic() - began))))
-            job = self._patiently(lambda: self.job(id), deadline)
+        return lists.page(
+            self._http, lists.query(states, model, text, since, until), before, limit
+        )[0]
 
-    def _patiently(self, ask: Callable[[], T], deadline: float | None = None) -> T:
-        """What ``ask`` returns, once the server is there again: jobs outlive its restarts."""
-        until = time.monotonic() + PATIENCE
-        if deadline is not None:
-            until = min(until, deadline)
-        while True:
-            try:
-                return ask()
-            except ClientError as e:
-                away = isinstance(e, Unreachable) or e.status == http.HTTPStatus.SERVICE_UNAVAILABLE
-                if not away or time.monotonic() >= until:
-                    raise
-            time.sleep(AWAY)
+    def all_jobs(
+        self,
+        *,
+        states: Sequence[str] = (),
+        model: str | None = None,
+        text: str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+    ) -> Iterator[Job]:
+        """All jobs, the newest first, asked for in pages as far as you read."""
+        return lists.every(self._http, lists.query(states, model, text, since, until))
 
-    def _news(self, seq: int, wait: float) -> int:
-        newest: int = self._http.get(f"/events?after={seq}&wait={wait:.3f}&limit=0")["seq"]
-        return newest
+    def events(self, job: JobOrId) -> list[Record]:
+        """The job's records in the ledger, the oldest first."""
+        return cast(list[Record], self._http.member(job_path(_id(job), "events"), "data"))
+
+    def state(self, job: JobOrId) -> JobState:
+        """What changes of a job: its state, progress, place in the queue. Cheap to ask for."""
+        return Following(self._http, _id(job)).state()
+
+    # --- following and ending them
+
+    def wait(
+        self,
+        job: JobOrId,
+        timeout: float | None = None,
+        *,
+        on_log: OnLog | None = None,
+        on_state: OnState | None = None,
+    ) -> JobDetail:
+        """The job when it has ended, well or not; ``on_log`` gets its log meanwhile.
+
+        ``on_state`` gets its JobState a few times a second, and None while the server does
+        not answer. ``timeout`` is in seconds. Raises TimedOut. A restart of the
+        server is waited out.
+        """
+        id = _id(job)
+        Following(self._http, id).wait(timeout, on_log, on_state)
+        return self.job(id)
+
+    def log(self, job: JobOrId, offset: int = 0) -> LogPart:
+        """What the log holds from ``offset`` on, up to 16 MiB; go on at its ``end``."""
+        return Following(self._http, _id(job)).log(offset)
+
+    def tail(self, job: JobOrId, size: int = 64 * 1024) -> LogPart:
+        """The last ``size`` bytes of what the log holds now, up to 16 MiB."""
+        return Following(self._http, _id(job)).tail(size)
+
+    def follow(self, job: JobOrId, after: LogPart | None = None) -> Iterator[LogPart]:
+        """The log as it grows, until the job has ended. A restart of the server is waited out.
+
+        From its beginning, or ``after`` a part that is known. Where a job was lost with
+        its worker and runs again, its log begins anew: the part has another ``attempt``.
+        """
+        return Following(self._http, _id(job)).parts(after)
+
+    def kill(self, job: JobOrId, *, wait: bool = False, timeout: float | None = None) -> JobDetail:
+        """Ask for the job's end; with ``wait`` until it is really over. Returns the job.
+
+        Asking again changes nothing. Raises TimedOut after ``timeout`` seconds, and
+        ClientError (status 409) if the job has ended already.
+        """
+        id = _id(job)
+        self._http.post(job_path(id, "kill"), Body({}))
+        return self.wait(id, timeout) if wait else self.job(id)
+
+    # --- what they left
+
+    def outputs(self, job: JobOrId) -> list[OutputFile]:
+        """The files in the job's output."""
+        return cast(list[OutputFile], self._http.member(job_path(_id(job), "files"), "data"))
+
+    def output(
+        self,
+        job: JobOrId,
+        path: str,
+        target: str | os.PathLike[str],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Path:
+        """One file of the job's output, whole or not at all; returns where it lies.
+
+        ``target`` is a file, or a folder to put it into under its last name.
+        """
+        place = _place(target, PurePosixPath(path).name)
+        return downloads.fetch(self._http, job_path(_id(job), "files", path), place, on_progress)
 
     def download(
         self,
-        id: str,
+        job: JobOrId,
         which: FileName,
         target: str | os.PathLike[str],
         *,
@@ -226,58 +254,43 @@ class Client:
 
         ``target`` is a file, or a folder to put it into.
         """
-        path = Path(target)
-        if path.is_dir():
-            path = path / which
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with part.open("wb") as file:
-                self._download(f"/data/{quote(id, safe='')}/{which}", file, on_progress)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        return path
-
-    def _download(self, path: str, file: BinaryIO, on_progress: OnProgress | None) -> None:
-        tag: str | None = None
-        idle = 0
-        while True:
-            at = file.tell()
-            headers = {"Range": f"bytes={at}-", "If-Range": tag} if at and tag else {}
-            with self._http.opened(path, headers) as response:
-                if response.status != 206:
-                    at = file.seek(0)
-                    file.truncate()
-                tag = response.getheader("ETag")
-                total = at + int(response.getheader("Content-Length", "0"))
-                try:
-                    while piece := response.read(PIECE):
-                        file.write(piece)
-                        if on_progress:
-                            on_progress(file.tell(), total)
-                except (OSError, http.client.HTTPException) as e:
-                    error = str(e) or type(e).__name__
-                else:
-                    error = "the connection was closed early"
-            if file.tell() >= total:
-                return
-            idle = 0 if file.tell() > at else idle + 1
-            if idle >= TRIES:
-                raise Unreachable(f"{self.server}{path}: {error}")
-            time.sleep(connection.BACK_OFF * 2**idle)
+        path = f"/data/{quote(_id(job), safe='')}/{which}"
+        return downloads.fetch(self._http, path, _place(target, which), on_progress)
 
     # --- the service
 
-    def models(self) -> list[Json]:
-        data: list[Json] = self._http.get("/models")["data"]
-        return data
+    def models(self) -> list[Model]:
+        """The models, with what each takes and gives."""
+        return cast(list[Model], self._http.member("/models", "data"))
 
-    def status(self) -> list[Json]:
+    def example_input(
+        self,
+        model: str,
+        target: str | os.PathLike[str],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Path:
+        """Download a model's example input. ``target`` is a file, or a folder to put it into."""
+        place = _place(target, "example.zip")
+        return downloads.fetch(self._http, f"{_model_path(model)}/example.zip", place, on_progress)
+
+    def status(self) -> list[Node]:
         """The nodes, the primary first."""
-        data: list[Json] = self._http.get("/status")["data"]
-        return data
+        return cast(list[Node], self._http.member("/status", "data"))
 
     def doctor(self) -> list[str]:
         """What somebody should look at; empty when all is well."""
-        findings: list[str] = self._http.get("/doctor")["findings"]
-        return findings
+        return cast(list[str], self._http.member("/doctor", "findings"))
+
+
+def _id(job: JobOrId) -> str:
+    return job if isinstance(job, str) else job["uuid"]
+
+
+def _model_path(model: str) -> str:
+    return f"/models/{quote(model, safe='')}"
+
+
+def _place(target: str | os.PathLike[str], name: str) -> Path:
+    path = Path(target)
+    return path / name if path.is_dir() else path

@@ -34,13 +34,19 @@ class Body:
         self._head = "".join(head).encode(errors="replace")
         self._tail = f"{'' if file is None else chr(13) + chr(10)}--{boundary}--\r\n".encode()
         self._file = file
-        self._file_size = os.fstat(file.fileno()).st_size - file.tell() if file else 0
+        self._start = file.tell() if file else 0
+        self._file_size = os.fstat(file.fileno()).st_size - self._start if file else 0
         self.size = len(self._head) + self._file_size + len(self._tail)
 
     def pieces(self, size: int) -> Iterator[bytes]:
-        """The body in pieces of at most about ``size`` bytes. Raises OSError if the file shrank."""
+        """The body in pieces of at most about ``size`` bytes, each time from its beginning.
+
+        Raises OSError if the file shrank.
+        """
         yield self._head
         left = self._file_size
+        if self._file is not None:
+            self._file.seek(self._start)
         while left and self._file is not None:
             piece = self._file.read(min(size, left))
             if not piece:

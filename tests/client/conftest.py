@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import waitress
 from ledger.events import AnyEvent, Completed, Digest, Failed, Requeued, RunFacts, Started
 from ledger.log import Ledger
 from primary.server import Primary
+from tests.client.process import run
 from web.access import Access
 from web.routes import application
 
@@ -43,14 +45,22 @@ class Hand:
     def requeue(self, job: str) -> None:
         self._enter(Requeued(job=job, attempt=1, reason="lost"))
 
-    def end(self, job: str, log: bytes, *, attempt: int = 1, well: bool = True) -> None:
+    def end(
+        self,
+        job: str,
+        log: bytes,
+        *,
+        attempt: int = 1,
+        well: bool = True,
+        output: dict[str, str] | None = None,
+    ) -> None:
         folder = self.data / "jobs" / job
         (folder / "job_log.txt").write_bytes(log)
-        output = zipped(result="42")
-        (folder / "output.zip").write_bytes(output)
+        packed = zipped(**(output or {"result": "42"}))
+        (folder / "output.zip").write_bytes(packed)
         run = RunFacts(exit_code=0 if well else 3)
         done = Completed(
-            job=job, attempt=attempt, run=run, log=_digest(log), output=_digest(output)
+            job=job, attempt=attempt, run=run, log=_digest(log), output=_digest(packed)
         )
         failed = Failed(
             job=job,
@@ -114,3 +124,9 @@ def hand(tmp_path: Path, models: Path, request: pytest.FixtureRequest) -> Iterat
     server.task_dispatcher.shutdown()
     waitress.wasyncore.close_all(channels, ignore_all=True)
     primary.close()
+
+
+@pytest.fixture
+def cli(hand: Hand) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A command about the primary, in a process of its own."""
+    return lambda *arguments: run(*arguments, MODELRUNNER_SERVER=hand.url)

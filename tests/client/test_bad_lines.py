@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from client import connection as http
-from client.api import Client, ClientError, Unreachable
+from client.api import BadInput, Client, ClientError, Unreachable
 
 Answer = Callable[[bytes], bytes]
 Script = Callable[..., "Line"]
@@ -21,8 +21,10 @@ class Line:
 
     def __init__(self, answers: list[bytes | Answer]) -> None:
         self._answers = answers
+        self.reads_all = False  # also what is posted
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.requests: list[bytes] = []
+        self.bodies: list[bytes] = []
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -38,12 +40,24 @@ class Line:
                 while b"\r\n\r\n" not in request:
                     request += connection.recv(65536)
                 self.requests.append(request)
+                if self.reads_all:
+                    self.bodies.append(_body(request, connection))
                 connection.sendall(answer(request) if callable(answer) else answer)
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join()
+
+
+def _body(request: bytes, connection: socket.socket) -> bytes:
+    head, _, body = request.partition(b"\r\n\r\n")
+    length = next(
+        (int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:")), 0
+    )
+    while len(body) < length:
+        body += connection.recv(65536)
+    return body
 
 
 @pytest.fixture
@@ -81,11 +95,79 @@ def test_reading_ends_after_some_tries(script: Script) -> None:
     assert len(line.requests) == http.TRIES
 
 
-def test_a_submission_is_never_repeated(script: Script, good: Path) -> None:
-    line = script(b"", ok(b"{}"))
-    with pytest.raises(Unreachable):
+ID = "00000000-0000-4000-8000-000000000000"
+MADE = ok(b'{"id": "%s", "message": "OK"}' % ID.encode())
+JOB = ok(b'{"uuid": "%s"}' % ID.encode())
+
+
+def _key(request: bytes) -> bytes:
+    (line,) = (line for line in request.split(b"\r\n") if line.startswith(b"Idempotency-Key:"))
+    return line
+
+
+def test_a_submission_is_sent_again_whole_and_with_its_key(script: Script, good: Path) -> None:
+    line = script(b"", b"HTTP/1.1 20", MADE, JOB, MADE, JOB)
+    line.reads_all = True
+    client = Client(line.url)
+    assert client.submit("echo", good)["uuid"] == ID
+    first, second, third = line.bodies[:3]
+    assert good.read_bytes() in first and first == second == third
+    keys = {_key(request) for request in line.requests[:3]}
+    assert len(keys) == 1
+    client.submit("echo", good)
+    assert _key(line.requests[4]) not in keys, "another call is another job"
+
+
+@pytest.mark.parametrize("status", ["409 Conflict", "503 Service Unavailable"])
+def test_a_submission_waits_for_a_server_that_is_busy_with_it(
+    script: Script, good: Path, status: str
+) -> None:
+    busy = ok(b'{"detail": "in a moment"}', "Retry-After: 0.001", status=status)
+    line = script(*[busy] * (http.TRIES + 2), MADE, JOB)
+    line.reads_all = True
+    assert Client(line.url).submit("echo", good)["uuid"] == ID
+    assert len({_key(request) for request in line.requests[:-1]}) == 1
+
+
+def test_a_key_that_is_another_jobs_is_no_reason_to_go_on(script: Script, good: Path) -> None:
+    line = script(ok(b'{"detail": "used before"}', status="422 Unprocessable Content"))
+    line.reads_all = True
+    with pytest.raises(ClientError, match="used before"):
         Client(line.url).submit("echo", good)
-    assert len(line.requests) == 1
+
+
+def test_a_submission_ends_after_some_tries(script: Script, good: Path) -> None:
+    line = script(*[b""] * (http.TRIES + 1))
+    with pytest.raises(Unreachable, match="may have been made all the same") as caught:
+        Client(line.url).submit("echo", good)
+    assert line.url in str(caught.value)
+    assert len(line.requests) == http.TRIES
+
+
+def test_a_job_that_was_made_is_named_though_the_line_is_gone(script: Script, good: Path) -> None:
+    line = script(MADE, *[b""] * http.TRIES)
+    line.reads_all = True
+    with pytest.raises(Unreachable, match=f"job {ID} was submitted"):
+        Client(line.url).submit("echo", good)
+
+
+def test_another_address_is_named(script: Script) -> None:
+    moved = ok(b"", "Location: https://elsewhere/", status="301 Moved Permanently")
+    with pytest.raises(ClientError, match="https://elsewhere/"):
+        Client(script(moved).url).status()
+
+
+def test_findings_are_read_and_shown(script: Script, good: Path) -> None:
+    problem = (
+        b'{"detail": "the zip lacks a.csv", "field": "zip_file", "findings": '
+        b'[{"file": "a.csv", "expected": "a table", "found": "nothing"}]}'
+    )
+    line = script(ok(problem, status="400 Bad Request"))
+    line.reads_all = True
+    with pytest.raises(BadInput) as caught:
+        Client(line.url).validate("echo", good)
+    assert caught.value.findings == [{"file": "a.csv", "expected": "a table", "found": "nothing"}]
+    assert str(caught.value) == ("the zip lacks a.csv\n  a.csv: expected a table; found nothing")
 
 
 def test_a_download_goes_on_where_it_was_cut(script: Script, tmp_path: Path) -> None:
@@ -117,14 +199,13 @@ def test_a_refusal_before_all_was_sent_is_read(script: Script, tmp_path: Path) -
     with big.open("wb") as file:
         file.truncate(64 * 1024 * 1024)
     problem = ok(b'{"detail": "the disk is full"}', status="507 Insufficient Storage")
-    line = script(problem)
-    # Where the kernel drops the answer with the connection, it is at least no success.
+    line = script(*[problem] * http.TRIES)
+    # Where the kernel drops the answer with the connection, it is asked again.
     with pytest.raises(ClientError, match=r"the disk is full|no answer"):
         Client(line.url).submit("echo", big)
-    assert len(line.requests) == 1
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"\xff", b""])
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"\xff", b"", b"{}"])
 def test_another_program_at_that_address(script: Script, body: bytes) -> None:
     with pytest.raises(ClientError, match="is not a Model Runner"):
         Client(script(ok(body)).url).status()

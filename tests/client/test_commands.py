@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,27 +10,8 @@ from typing import Any
 
 import pytest
 
-from client import commands
-
-LIMIT = 60  # seconds
-
-
-def run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("MODELRUNNER_")}
-    return subprocess.run(
-        [sys.executable, "-m", "modelrunner", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        env=clean | env,
-        check=False,
-    )
-
-
-@pytest.fixture
-def cli(hand: Any) -> Any:
-    return lambda *arguments: run(*arguments, MODELRUNNER_SERVER=hand.url)
-
+from client.commands.lists import remark as remark_of
+from tests.client.process import LIMIT, run
 
 HEAVY = ("bottle", "waitress", "multipart", "msgspec", "rich", "psutil", "watchdog", "sqlite3")
 OURS = ("ledger", "spool", "engine", "primary", "web", "deploy")
@@ -60,10 +40,15 @@ def test_little_is_loaded(code: str) -> None:
 
 def test_help_lists_every_command_and_each_has_help() -> None:
     text = run("--help").stdout
-    names = "serve submit status log kill jobs models doctor ledger".split()  # noqa: SIM905
-    for name in names:
+    client = "submit check example jobs status wait log outputs kill rerun models doctor"
+    for name in (*client.split(), "serve", "completion", "ledger"):
         assert f"  {name} " in text
-        assert run(name, "--help").returncode == 0
+        shown = run(name, "--help")
+        assert shown.returncode == 0
+        if name in client.split():
+            assert "Exit codes: 0 " in shown.stdout and "--json" in shown.stdout
+    for code in (0, 1, 2, 3, 4, 130):
+        assert f"\n    {code}  " in text
     assert run("--version").stdout.startswith("modelrunner ")
     assert run("nosuch").returncode == 2
 
@@ -75,7 +60,9 @@ def test_submit_prints_the_id_alone(cli: Any, good: Path, hand: Any) -> None:
     assert hand.primary.job(id).name == "n"
     assert json.loads(cli("status", "--json", id).stdout)["uuid"] == id
     assert "QUEUED" in cli("status", id).stdout
-    assert cli("kill", id).stdout == f"OK:  Killed job id {id}\n"
+    killed = cli("kill", id[:8])
+    assert killed.stdout.startswith(f"Job {id} was asked to end, and is QUEUED; ")
+    assert (killed.returncode, killed.stderr) == (0, "")
 
 
 def finish(hand: Any, well: bool) -> None:
@@ -154,7 +141,7 @@ def test_a_kill_that_nobody_answers_says_so(
 ) -> None:
     id = cli("submit", "--model", "echo", good).stdout.strip()
     hand.start(id)
-    assert cli("kill", id).stderr == ""
+    assert "kill --wait waits" in cli("kill", id).stdout
     start = hand.primary._clock()
     monkeypatch.setattr(hand.primary, "_clock", lambda: start + 60)
     shown = cli("status", id).stdout
@@ -162,9 +149,9 @@ def test_a_kill_that_nobody_answers_says_so(
     told = json.loads(cli("status", "--json", id).stdout)
     assert (told["status"], told["worker_liveness"]) == ("RUNNING", "unreachable")
     done = cli("kill", id)
-    assert (done.returncode, done.stdout) == (0, f"OK:  Killed job id {id}\n")
-    assert done.stderr == (
-        "asked to kill; its worker w is silent, so it stays RUNNING "
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"Job {id} was asked to end, and is RUNNING: its worker w is silent, so it stays so "
         "until that answers or is given up\n"
     )
 
@@ -182,11 +169,8 @@ def test_a_kill_that_nobody_answers_says_so(
         ({"liveness": "alive", "last_seen": 1.0, "paused": "full"}, "paused: full"),
     ],
 )
-def test_what_is_remarked_of_a_node(node: dict[str, Any], remark: str) -> None:
-    assert (
-        commands._remark({"paused": "", "error": "old", "jobs": [], "last_seen": 0} | node)
-        == remark
-    )
+def test_what_is_remarked_of_a_node(node: Any, remark: str) -> None:
+    assert remark_of({"paused": "", "error": "old", "jobs": [], "last_seen": 0} | node) == remark
 
 
 def test_control_characters_do_not_reach_the_terminal(

@@ -1,0 +1,13 @@
+"""What ``from modelrunner import ...`` gives, for type checkers.
+
+Installed as ``modelrunner-stubs``: ``modelrunner`` is a single module, which loads the
+client only when it is asked for, and neither is seen by a type checker otherwise.
+"""
+
+from client.api import Client as Client
+from client.errors import BadInput as BadInput
+from client.errors import ClientError as ClientError
+from client.errors import TimedOut as TimedOut
+from client.errors import Unreachable as Unreachable
+
+def main() -> None: ...
