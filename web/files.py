@@ -12,6 +12,7 @@ import re
 import bottle
 
 from primary.files import JobFile
+from web import etags
 from web.access import Headers
 from web.problems import Problem
 
@@ -93,20 +94,19 @@ def answer(
 ) -> bottle.HTTPResponse:
     """The answer that sends ``file``, and closes it at the end.
 
-    ``request`` holds the request's headers. ``etag`` is None while the file
-    may still grow; ``download_as`` names the file for the browser's download.
+    ``request`` holds the request's headers. ``etag`` names these very bytes, if
+    anything does; ``download_as`` names the file for the browser's download.
     ``skip`` bytes at the beginning are left out; a range counts from there.
     """
     try:
-        headers = {"Accept-Ranges": "bytes", "Cache-Control": "no-cache", **SAFE_HEADERS}
-        headers |= extra or {}
+        headers = {"Cache-Control": "no-cache", **(extra or {})}
         tag = f'"{etag}"' if etag else None
         if tag:
             headers["ETag"] = tag
-            if _names(request.get("If-None-Match"), tag):
+            if etags.named(request.get("If-None-Match"), tag):
                 file.close()
                 return bottle.HTTPResponse(status=304, headers=headers)
-        headers["Content-Type"] = content_type
+        headers |= {"Accept-Ranges": "bytes", "Content-Type": content_type, **SAFE_HEADERS}
         shown = "attachment" if download_as else "inline"
         headers["Content-Disposition"] = shown + (
             f'; filename="{download_as}"' if download_as else ""
@@ -122,8 +122,3 @@ def answer(
     except BaseException:
         file.close()
         raise
-
-
-def _names(if_none_match: str, tag: str) -> bool:
-    tags = [given.strip().removeprefix("W/") for given in if_none_match.split(",")]
-    return tag in tags or tags == ["*"]

@@ -1,14 +1,22 @@
-"""Jobs, nodes and models as the API shows them. Pure."""
+"""Jobs, nodes and models as the API shows them: from the primary's types to ``web.shapes``.
+
+Pure.
+"""
 
 from __future__ import annotations
 
-from msgspec import structs, to_builtins
+from typing import Any
+
+from msgspec import convert, structs, to_builtins
 
 from ledger.events import Digest, Record
 from ledger.jobs import Job
 from primary.holders import Holder
 from primary.nodes import Node
+from primary.timeline import Timeline
+from primary.waiting import Waiting
 from spool.manifest import Model
+from web import shapes
 
 DATA = "data"  # primary_data_dir: <primary_url>/data/<id>/... are a job's files
 
@@ -18,12 +26,60 @@ def naive(time: str | None) -> str | None:
     return time.removesuffix("Z") if time else None
 
 
-def digest(of: Digest | None) -> dict[str, object] | None:
-    return structs.asdict(of) if of else None
+def job(job: Job, primary_url: str, progress: int | None) -> shapes.Job:
+    """The job as lists show it."""
+    return shapes.Job(**_members(job, primary_url, progress))
 
 
-def job(job: Job, primary_url: str, progress: int | None) -> dict[str, object]:
-    """The job's members; the fixed interface's nine first."""
+def detail(
+    job: Job,
+    primary_url: str,
+    progress: int | None,
+    *,
+    holder: Holder | None,
+    waiting: Waiting | None,
+    may_kill: bool,
+    may_rerun: bool,
+) -> shapes.JobDetail:
+    """The job with the worker that has it, what it waits for, and what the asker may do."""
+    left = holder.left if holder else None
+    return shapes.JobDetail(
+        **_members(job, primary_url, progress),
+        place=waiting.place if waiting else None,
+        waiting=waiting.why if waiting else None,
+        may_kill=may_kill,
+        may_rerun=may_rerun,
+        worker_liveness=holder.liveness if holder else None,
+        worker_silent_seconds=round(holder.silence, 1) if holder else None,
+        worker_given_up_seconds=None if left is None else round(left),
+        worker_remark=(holder.remark or None) if holder else None,
+    )
+
+
+def state(
+    job: Job,
+    progress: int | None,
+    *,
+    holder: Holder | None,
+    waiting: Waiting | None,
+    log_size: int,
+) -> shapes.JobState:
+    """What changes of the job."""
+    return shapes.JobState(
+        status=job.state,
+        attempt=job.attempt,
+        progress=progress,
+        kill_requested=job.kill_wanted,
+        place=waiting.place if waiting else None,
+        waiting=waiting.why if waiting else None,
+        remark=(holder.remark or None) if holder else None,
+        log_size=log_size,
+        seq=job.records[-1],
+        final=job.final,
+    )
+
+
+def _members(job: Job, primary_url: str, progress: int | None) -> dict[str, Any]:
     run = job.run
     return {
         "created": naive(job.created),
@@ -31,7 +87,7 @@ def job(job: Job, primary_url: str, progress: int | None) -> dict[str, object]:
         "name": job.name,
         "primary_data_dir": DATA,
         "primary_url": primary_url,
-        "status": str(job.state),
+        "status": job.state,
         "uuid": job.id,
         # a worker behind SSH may have no address of its own: then its name says where
         "worker_data_dir": job.run_dir or None,
@@ -56,49 +112,55 @@ def job(job: Job, primary_url: str, progress: int | None) -> dict[str, object]:
         "rerun_of": job.rerun_of,
         "by": job.by,
         "purged": job.purged,
-        "input": digest(job.input),
-        "log": digest(job.log),
-        "output": digest(job.output),
+        "input": _digest(job.input),
+        "log": _digest(job.log),
+        "output": _digest(job.output),
     }
 
 
-def holder(holder: Holder | None) -> dict[str, object]:
-    """Members beside the job's: the worker that has it, and how long that has been silent."""
-    return {
-        "worker_liveness": holder.liveness if holder else None,
-        "worker_silent_seconds": round(holder.silence, 1) if holder else None,
-        "worker_given_up_seconds": _whole(holder.left) if holder else None,
-        "worker_remark": (holder.remark or None) if holder else None,
-    }
+def _digest(of: Digest | None) -> shapes.Digest | None:
+    return shapes.Digest(of.size, of.sha256) if of else None
 
 
-def _whole(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds)
+def node(node: Node) -> shapes.Node:
+    """``model`` and ``version`` as the fixed interface wants them."""
+    return shapes.Node(**structs.asdict(node), model=", ".join(sorted(node.models)))
 
 
-def node(node: Node) -> dict[str, object]:
-    """A node's members; ``model`` and ``version`` as the fixed interface wants them."""
-    return structs.asdict(node) | {
-        "model": ", ".join(sorted(node.models)),
-        "jobs": list(node.jobs),
-    }
-
-
-def model(model: Model) -> dict[str, object]:
+def model(model: Model, *, has_example: bool) -> shapes.Model:
     """What a submitter may know of a model: not its folder, command or environment."""
-    return {
-        "name": model.name,
-        "title": model.title,
-        "description": model.description,
-        "parallel": model.parallel,
-        "timeout": model.timeout,
-        "attempts": model.attempts,
-        "required": list(model.required),
-        "input_description": model.input_description,
-        "version": model.version,
-    }
+    return shapes.Model(
+        name=model.name,
+        title=model.title,
+        description=model.description,
+        parallel=model.parallel,
+        timeout=model.timeout,
+        attempts=model.attempts,
+        required=model.required,
+        files=tuple(
+            shapes.ModelFile(
+                name=file.name,
+                description=file.description,
+                optional=file.optional,
+                columns=tuple(file.columns),
+                pattern=file.pattern or None,
+            )
+            for file in model.files
+        ),
+        input_description=model.input_description,
+        output_description=model.output_description,
+        example=f"/models/{model.name}/example.zip" if has_example else None,
+        version=model.version,
+    )
 
 
-def record(record: Record) -> dict[str, object]:
-    event = to_builtins(record.event)
-    return {"seq": record.seq, "time": record.time, **event, "hash": record.hash}
+def record(record: Record) -> shapes.Record:
+    """The event with its place; members that it leaves out are left out."""
+    event = {"seq": record.seq, "time": record.time} | to_builtins(record.event)
+    return convert(event | {"hash": record.hash}, shapes.Record)
+
+
+def timeline(timeline: Timeline) -> shapes.Timeline:
+    """The runs of a period."""
+    runs = [shapes.Run(**structs.asdict(run)) for run in timeline.runs]
+    return shapes.Timeline(since=timeline.since, until=timeline.until, cut=timeline.cut, data=runs)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import msgspec
 
 from primary.errors import (
     BadInput,
+    KeyBusy,
+    KeyReused,
     NoRoom,
     NoSuchFile,
     NotAllowed,
@@ -18,6 +21,8 @@ from primary.errors import (
     UnknownJob,
     UnknownModel,
 )
+from spool.errors import Finding
+from web import shapes
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -27,6 +32,8 @@ _STATUS: tuple[tuple[type[PrimaryError], int], ...] = (
     (NoSuchFile, 404),
     (BadInput, 400),
     (TooLate, 409),
+    (KeyBusy, 409),
+    (KeyReused, 422),
     (NotAllowed, 403),
     (TooLarge, 413),
     (NoRoom, 507),
@@ -35,7 +42,11 @@ _STATUS: tuple[tuple[type[PrimaryError], int], ...] = (
 
 
 class Problem(Exception):
-    """A request that we refuse. ``field`` names the form field that is wrong."""
+    """A request that we refuse.
+
+    ``field`` names the field or parameter that is wrong, ``entry`` the entry of the zip;
+    ``findings`` is all that is wrong with an input.
+    """
 
     def __init__(
         self,
@@ -44,10 +55,12 @@ class Problem(Exception):
         *,
         field: str | None = None,
         entry: str | None = None,
+        findings: Sequence[Finding] = (),
         headers: dict[str, str] | None = None,
     ) -> None:
         self.status, self.detail = status, detail
         self.field, self.entry = field, entry
+        self.findings = tuple(findings)
         self.headers = headers or {}
         super().__init__(detail)
 
@@ -59,25 +72,33 @@ class Problem(Exception):
             return "Error"
 
     def document(self) -> bytes:
-        members: dict[str, object] = {
-            "type": "about:blank",
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-            "message": f"Error:  {self.detail}",
-        }
-        if self.field is not None:
-            members["field"] = self.field
-        if self.entry is not None:
-            members["entry"] = self.entry
+        findings = [shapes.Finding(f.file, f.expected, f.found) for f in self.findings]
+        members = shapes.Problem(
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            message=f"Error:  {self.detail}",
+            field=msgspec.UNSET if self.field is None else self.field,
+            entry=msgspec.UNSET if self.entry is None else self.entry,
+            findings=tuple(findings) if findings else msgspec.UNSET,
+        )
         return msgspec.json.format(msgspec.json.encode(members), indent=0)
 
 
 def of(error: PrimaryError) -> Problem:
     """The problem that answers a primary's error about something that the address names."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    headers = {"Retry-After": "5"} if status == 503 else None
-    return Problem(status, str(error), entry=getattr(error, "entry", None), headers=headers)
+    headers = None
+    if isinstance(error, Stopping | KeyBusy):
+        headers = {"Retry-After": "5" if isinstance(error, Stopping) else "1"}
+    return Problem(
+        status,
+        str(error),
+        field="Idempotency-Key" if isinstance(error, KeyReused | KeyBusy) else None,
+        entry=getattr(error, "entry", None),
+        findings=getattr(error, "findings", ()),
+        headers=headers,
+    )
 
 
 def of_submission(error: PrimaryError, input_field: str) -> Problem:

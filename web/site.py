@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import uuid
 
@@ -10,11 +11,13 @@ import bottle
 import msgspec
 
 from ledger.errors import LedgerError
+from ledger.jobs import Job
 from primary.errors import PrimaryError
 from primary.server import Primary
-from web import accept, problems
+from web import accept, etags, problems
 from web.access import Access, Headers, foreign_origin
 from web.pages import Pages
+from web.parameters import Parameters
 from web.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,13 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+# What is no page needs no word about scripts: the fewer bytes to poll for, the better.
+ANSWER_HEADERS = {"X-Content-Type-Options": "nosniff"}
+
 _NEGOTIATED = {"Cache-Control": "no-cache", "Vary": "Accept, Cookie"}
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
+_KEY = re.compile(r"[ -~]{1,255}\Z", re.ASCII)
 
 
 class Site:
@@ -68,7 +77,7 @@ class Site:
         if not self.is_admin():
             raise Problem(
                 403,
-                f"{what} needs the admin key: open /admin/<key> in the browser, or send "
+                f"{what} needs the admin key: sign in at /signin in the browser, or send "
                 f"it as 'Authorization: Bearer <key>' (MODELRUNNER_KEY for our own client)",
             )
 
@@ -82,15 +91,44 @@ class Site:
         environ = bottle.request.environ
         return f"{environ['wsgi.url_scheme']}://{environ['HTTP_HOST']}"
 
+    # --- what is asked
+
+    def asked(self) -> Parameters:
+        """What stands behind the ? of the address. Raises Problem."""
+        return Parameters(bottle.request.environ.get("QUERY_STRING", ""))
+
+    def key(self) -> str | None:
+        """The request's Idempotency-Key, if it has one. Raises Problem."""
+        given: str | None = bottle.request.environ.get("HTTP_IDEMPOTENCY_KEY")
+        if given is not None and not _KEY.match(given):
+            raise Problem(
+                400,
+                "Idempotency-Key: expected 1 to 255 printable ASCII characters, such as a UUID",
+                field="Idempotency-Key",
+            )
+        return given
+
+    def job(self, id: str) -> Job:
+        """The job that an address names. Raises Problem or UnknownJob."""
+        if not _ID.match(id):
+            raise Problem(404, f"no job {id[:100]!r}: an id looks like {'x' * 8}-xxxx-...")
+        return self.primary.job(id)
+
     # --- the forms of an answer
 
-    def reply(self, data: object, status: int = 200) -> bottle.HTTPResponse:
+    def reply(
+        self, data: object, headers: dict[str, str] | None = None, *, tag: bool = True
+    ) -> bottle.HTTPResponse:
+        """``data`` as JSON; an empty 304 where the client has it already, unless ``tag`` is off."""
         # indent=0: one line with a space after each colon, as most scripts that
         # pick JSON apart with sed expect
         body = msgspec.json.format(msgspec.json.encode(data), indent=0)
-        return bottle.HTTPResponse(
-            body, status, {"Content-Type": "application/json", **_NEGOTIATED}
-        )
+        headers = {**_NEGOTIATED, **(headers or {})}
+        if tag and bottle.request.method in ("GET", "HEAD"):
+            headers["ETag"] = etags.weak(body)
+            if etags.named(self.headers().get("If-None-Match"), headers["ETag"]):
+                return bottle.HTTPResponse(status=304, headers=headers)
+        return bottle.HTTPResponse(body, 200, {"Content-Type": "application/json", **headers})
 
     def page(
         self, name: str, values: dict[str, object], *, status: int = 200

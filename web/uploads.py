@@ -21,6 +21,7 @@ PIECE = 256 * 1024  # bytes read at once
 MAX_FIELD = 16 * 1024  # bytes of a text field
 MAX_FIELDS = 32
 FILE_FIELD = "zip_file"
+RAW = ("application/zip", "application/octet-stream", "application/x-zip-compressed")
 
 
 class Form:
@@ -53,7 +54,7 @@ def received(environ: dict[str, Any], receive: Callable[[], Upload]) -> Iterator
             raise Problem(
                 415,
                 f"expected a form (multipart/form-data or application/x-www-form-urlencoded), "
-                f"got {kind or 'a body without a Content-Type'!r}",
+                f"got {kind[:100] or 'a body without a Content-Type'!r}",
             )
         yield form
     finally:
@@ -73,6 +74,23 @@ def raw(environ: dict[str, Any], receive: Callable[[], Upload]) -> Iterator[Uplo
         yield upload
     finally:
         upload.discard()
+
+
+def is_raw(environ: dict[str, Any]) -> bool:
+    """Whether the body is the zip itself, by its Content-Type."""
+    return environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() in RAW
+
+
+def fields(environ: dict[str, Any]) -> dict[str, str]:
+    """The text fields of a form without a file; none where there is no body. Raises Problem."""
+    if environ.get("CONTENT_LENGTH") in (None, "", "0"):
+        return {}
+    with received(environ, _no_file) as form:
+        return form.fields
+
+
+def _no_file() -> Upload:
+    raise Problem(400, "no file is expected here", field=FILE_FIELD)
 
 
 def body(environ: dict[str, Any]) -> Iterator[bytes]:
@@ -152,6 +170,13 @@ def _read_urlencoded(form: Form, environ: dict[str, Any]) -> None:
     data = bytearray()
     for piece in body(environ):
         data += piece
+        if data.startswith((b"PK\3\4", b"PK\5\6")):  # what curl --data-binary alone sends
+            raise Problem(
+                400,
+                "a zip was sent as if it were a form: with curl, write "
+                "-H 'Content-Type: application/zip' beside --data-binary @FILE",
+                field=FILE_FIELD,
+            )
         if len(data) > 4 * MAX_FIELD:
             raise Problem(413, f"the form is longer than {4 * MAX_FIELD} bytes")
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+from datetime import UTC, datetime
 
 # What a worker says of itself must not drive a browser, nor the program that a browser
 # starts for an address: so no option, no command, nothing but a place.
@@ -10,6 +12,10 @@ _PLACE = re.compile(
     r"(ssh|sftp)://([a-z0-9_][a-z0-9_.-]*@)?(\[[0-9a-f:.]+\]|[a-z0-9][a-z0-9.-]*)(:[0-9]{1,5})?/?\Z",
     re.ASCII | re.IGNORECASE,
 )
+
+_JOB = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.ASCII)
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def link(url: str) -> str | None:
@@ -20,6 +26,46 @@ def link(url: str) -> str | None:
 def moment(time: str | None) -> str:
     """A record's time for a page, to the second."""
     return f"{time[:10]} {time[11:19]} UTC" if time else ""
+
+
+def parsed(time: str) -> datetime:
+    """A record's time (RFC 3339, UTC). Raises ValueError."""
+    return datetime.fromisoformat(time).astimezone(UTC)
+
+
+def ago(time: str | None, now: datetime) -> str:
+    """A record's time as people say it: "3 min ago"; after a week, its day."""
+    if not time:
+        return ""
+    seconds = (now - parsed(time)).total_seconds()
+    if seconds < 10:  # also where the clocks of two machines are not quite the same
+        return "just now"
+    for limit, unit, word in ((_MINUTE, 1, "s"), (_HOUR, _MINUTE, "min"), (_DAY, _HOUR, "h")):
+        if seconds < limit:
+            return f"{seconds // unit:.0f} {word} ago"
+    days = int(seconds // _DAY)
+    if days <= 7:
+        return "yesterday" if days == 1 else f"{days} days ago"
+    return time[:10]
+
+
+def when(time: str | None, now: datetime) -> str:
+    """The same as an HTML element, with the exact time beside it; ``static/times.js`` keeps it.
+
+    To be put into a page unescaped: what it holds is escaped here.
+    """
+    if not time:
+        return ""
+    exact, short = html.escape(time), html.escape(ago(time, now))
+    return f'<time datetime="{exact}" title="{html.escape(moment(time))}">{short}</time>'
+
+
+def seconds_between(earlier: str | None, later: str | datetime | None) -> float | None:
+    """Seconds from one record's time to another, or to now; None where one is not known."""
+    if not earlier or not later:
+        return None
+    end = parsed(later) if isinstance(later, str) else later
+    return max(0.0, (end - parsed(earlier)).total_seconds())
 
 
 def size(count: int | None) -> str:
@@ -40,6 +86,8 @@ def duration(seconds: float | None) -> str:
     """Seconds as a length of time."""
     if seconds is None:
         return ""
+    if 0 < seconds < 0.05:
+        return "under 0.1 s"
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, second = divmod(round(seconds), 60)
@@ -50,3 +98,35 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minute} min"
     return f"{minutes} min {second} s"
+
+
+def limit(seconds: float | None) -> str:
+    """A limit as people would set it: its two largest units, and no zeros."""
+    if seconds is None:
+        return "none"
+    if seconds < _MINUTE:
+        return f"{seconds:g} s"
+    parts, left = [], round(seconds)
+    for unit, word in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (1, "s")):
+        count, left = divmod(left, unit)
+        if count:
+            parts.append(f"{count} {word}")
+    return " ".join(parts[:2])
+
+
+def sentence(text: str, *, capital: bool = True) -> str:
+    """``text`` as a sentence of its own; a first word that is a name stays as it is."""
+    first = text.partition(" ")[0]
+    if capital and first.isalpha() and first.islower():
+        text = text[0].upper() + text[1:]
+    return text if text.endswith((".", "!", "?", ")", "…")) else f"{text}."
+
+
+def with_jobs(text: str) -> str:
+    """``text`` escaped, as HTML in which the ids of jobs lead to their pages."""
+    return _JOB.sub(r'<a href="/jobs/\g<0>">\g<0></a>', html.escape(text))
+
+
+def many(count: int, one: str, more: str = "") -> str:
+    """A count with its noun: "1 job", "1,200 jobs"."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"

@@ -113,10 +113,11 @@ def multipart(fields: dict[str, str], file: bytes | None) -> bytes:
 
 
 def zipped(**files: str) -> bytes:
+    """The same bytes for the same files, whenever it is made."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         for name, text in files.items():
-            archive.writestr(name, text)
+            archive.writestr(zipfile.ZipInfo(name), text)
     return data.getvalue()
 
 

@@ -120,10 +120,15 @@ def test_without_the_key_one_may_submit_and_read_but_not_kill(guarded: Any, kit:
 def test_signing_in_and_out(guarded: Any, kit: Any) -> None:
     fields = {"job_name": "x", "model": "echo"}
     id = guarded.upload("/jobs", fields, kit.zipped(a="1")).json["id"]
-    assert guarded.get("/admin/nope").status == 403
-    answer = guarded.get(f"/admin/{KEY}")
-    assert (answer.status, answer.headers["location"]) == (303, "/jobs")
-    cookie = answer.headers["set-cookie"]
+    for answer in (guarded.get("/admin/nope"), guarded.form("/signin", {"key": "nope"})):
+        assert (answer.status, answer.json["field"]) == (403, "key")
+        assert "set-cookie" not in answer.headers
+    by_address = guarded.get(f"/admin/{KEY}")
+    by_form = guarded.form("/signin", {"key": f" {KEY} "})
+    for answer in (by_form, by_address):
+        assert (answer.status, answer.headers["location"]) == (303, "/jobs")
+    cookie = by_form.headers["set-cookie"]
+    assert cookie == by_address.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "Secure" not in cookie
     assert KEY not in cookie and "s3cret" not in cookie
     signed = cookie.split(";")[0]
@@ -134,8 +139,30 @@ def test_signing_in_and_out(guarded: Any, kit: Any) -> None:
     assert guarded.post(f"/jobs/{id}/kill", cookie=forged).status == 403
     assert guarded.post(f"/jobs/{id}/kill", cookie=signed).status == 200
     assert guarded.get(f"/jobs/{id}").json["kill_requested"] is True
+    assert guarded.get("/signin", cookie=signed).json == {"admin": True, "signed_in": True}
     out = guarded.post("/signout", cookie=signed)
     assert out.status == 303 and f'{COOKIE}=""' in out.headers["set-cookie"]
+
+
+def test_a_browser_signs_in_by_a_form(guarded: Any) -> None:
+    page = {"accept": "text/html"}
+    form = guarded.get("/signin", **page)
+    assert form.status == 200 and 'name="key"' in form.text
+    assert guarded.get("/signin").json == {"admin": False, "signed_in": False}
+    for wrong in (
+        guarded.form("/signin", {"key": "<nope>"}, **page),
+        guarded.form("/signin", {}, **page),
+        guarded.get("/admin/<nope>", **page),
+    ):
+        assert wrong.status == 403 and 'name="key"' in wrong.text
+        assert "not the admin key" in wrong.text and "nope" not in wrong.text
+    assert guarded.form("/signin", {"key": KEY}, origin="http://evil.example").status == 403
+
+
+def test_where_there_is_no_key_the_form_says_so(web: Any, browser: Any) -> None:
+    assert web.form("/signin", {"key": ""}).json["detail"].startswith("this server has no admin")
+    page = browser.get("/signin").text
+    assert 'name="key"' not in page and "no admin key" in page
 
 
 def test_the_ledger_says_who_killed(guarded: Any, kit: Any, primary: Any) -> None:

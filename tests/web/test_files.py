@@ -110,17 +110,53 @@ def test_a_log_that_is_not_there_yet_is_empty(web: Any, kit: Any) -> None:
     assert (never.status, never.body, never.headers["x-log-final"]) == (200, b"", "true")
 
 
-def test_a_live_log_grows_and_has_no_etag(web: Any, kit: Any, data: Path) -> None:
+@pytest.fixture
+def live(data: Path, kit: Any) -> Path:
+    """The log of the running job, in its worker's folder."""
     folder = data / "spool" / "workers" / "w" / "log"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{kit.RUNNING}.1.log"
     log.write_bytes(b"one\n")
+    return log
+
+
+def test_a_live_log_grows(web: Any, kit: Any, live: Path) -> None:
     path = f"/data/{kit.RUNNING}/job_log.txt"
-    first = web.get(path, if_none_match="*")
-    assert (first.body, "etag" in first.headers) == (b"one\n", False)
-    with log.open("ab") as more:
+    assert web.get(path).body == b"one\n"
+    with live.open("ab") as more:
         more.write(b"two\n")
     assert web.get(path, range="bytes=4-").body == b"two\n"
     answer = web.get(f"/jobs/{kit.RUNNING}/log?offset=4")
     assert (answer.body, answer.headers["x-log-final"]) == (b"two\n", "false")
     assert "two" in web.get(f"/jobs/{kit.RUNNING}", accept="text/html").text
+
+
+def test_a_live_log_that_has_not_grown_is_not_sent_again(web: Any, kit: Any, live: Path) -> None:
+    for path in (f"/data/{kit.RUNNING}/job_log.txt", f"/jobs/{kit.RUNNING}/log?offset=2"):
+        tag = web.get(path).headers["etag"]
+        again = web.get(path, if_none_match=tag)
+        assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
+    assert (again.headers["x-log-size"], again.headers["x-log-final"]) == ("4", "false")
+    assert web.get(f"/jobs/{kit.RUNNING}/log?offset=3", if_none_match=tag).status == 200
+    with live.open("ab") as more:
+        more.write(b"two\n")
+    assert web.get(path, if_none_match=tag).body == b"e\ntwo\n"
+
+
+def test_the_end_of_a_log(web: Any, kit: Any, live: Path) -> None:
+    for query, begin in (("tail=3", 1), ("tail=99", 0), ("tail=0", 4), ("tail=3&offset=2", 2)):
+        answer = web.get(f"/jobs/{kit.RUNNING}/log?{query}")
+        assert answer.body == live.read_bytes()[begin:], query
+        assert answer.headers["x-log-offset"] == str(begin)
+    assert web.get(f"/jobs/{kit.DONE}/log?tail=5").body == kit.LOG[-5:]
+
+
+def test_a_log_that_ends_is_sent_once_more(web: Any, kit: Any) -> None:
+    """Its bytes may be the same: that they are the last is news."""
+    path = f"/jobs/{kit.DONE}/log?offset={len(kit.LOG)}"
+    tag = f'"1-{len(kit.LOG)}-{len(kit.LOG)}"'  # as it was while it could still grow
+    assert web.get(path, if_none_match=tag).headers["x-log-final"] == "true"
+    never = web.get(f"/jobs/{kit.BROKEN}/log")
+    assert web.get(f"/jobs/{kit.BROKEN}/log", if_none_match=never.headers["etag"]).status == 304
+    waiting = web.get(f"/jobs/{kit.RUNNING}/log").headers["etag"]
+    assert waiting != never.headers["etag"]

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from primary.nodes import Node
 from primary.server import VERSION
+from primary.timeline import Run
 from spool.claims import Claims
 from spool.local import LocalTransport, make_worker_folder
 from spool.reports import Beat
-from web import words
+from web import nodespage, words
 
 FIXED = {"name", "node_url", "status", "node_type", "model", "version"}
 MORE = {
@@ -58,15 +60,16 @@ def test_the_page_shows_all_of_it(browser: Any, data: Path, primary: Any) -> Non
         '<a href="ssh://w1@far.example:2222">ssh://w1@far.example:2222</a>',
         *(
             "far<wbr>.example",
-            'echo <small class="whole">abc123</small>',
-            "0 of 2",
-            "5.0 GB disk<br>2.0 MB memory",
+            '<bdi>echo</bdi> <small class="quiet">abc123</small>',
+            "0 of 2 in use",
+            "5.0 GB disk, 2.0 MB memory",
         ),
-        *("paused: no room", "it broke", "0.0.1", "not the primary's version"),
+        *('<span class="badge PAUSED">paused</span>', "It claims nothing: no room"),
+        *("it broke", "0.0.1", "not the primary's"),
     ):
         assert text in page, text
     beat(data, primary, "w1", counter=2)
-    assert "not the primary's version" not in browser.get("/status").text
+    assert "not the primary's" not in browser.get("/status").text
 
 
 HOSTILE = "<script>alert('&\"')</script>\x1b[2J\u202e"
@@ -120,7 +123,7 @@ def test_a_worker_that_is_not_started_yet_has_no_figures(
     make_worker_folder(data / "spool", "w1")
     primary.tick(0.0)
     page = browser.get("/status").text
-    assert "granted, not started yet" in page and "to look at" not in page
+    assert "not started yet" in page and "to look at" not in page
     assert ">0 B" not in page and "\n0 B" not in page and "0 of 0" not in page
     node = web.get("/status", accept="application/json").json["data"][1]
     assert (node["liveness"], node["status"]) == ("new", "STOPPED")
@@ -134,7 +137,71 @@ def test_what_a_silent_worker_told_of_is_no_present_reason(
     start = primary._clock()
     monkeypatch.setattr(primary, "_clock", lambda: start + 60)
     page = browser.get("/status").text
-    assert "<strong>unreachable</strong>" in page
-    assert "the last error it told of, before that: it broke" in page
+    assert '<span class="badge UNREACHABLE">unreachable</span>' in page
+    assert "The last error it told of, before that: it broke" in page
     beat(data, primary, "w1", counter=2, stopped=True, paused="no room")
     assert "no room" not in browser.get("/status").text
+
+
+# --- what a card says
+
+
+def node(**facts: Any) -> Node:
+    given: dict[str, Any] = {"name": "w", "node_url": "", "node_type": "WORKER"}
+    given |= {"status": "WAITING", "liveness": "alive", "slots": 2}
+    return Node(**(given | facts))
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "word"),
+    [
+        ({}, "READY", "ready"),
+        ({"jobs": ("a",)}, "BUSY", "busy, 1 of 2"),
+        ({"jobs": ("a", "b", "c")}, "BUSY", "busy, 3 of 3"),
+        ({"jobs": ("a",), "paused": "no room"}, "PAUSED", "paused"),
+        ({"liveness": "unreachable", "jobs": ("a",)}, "UNREACHABLE", "unreachable"),
+        ({"liveness": "lost"}, "LOST", "lost"),
+        ({"liveness": "stopped", "paused": "x"}, "STOPPED", "stopped"),
+        ({"liveness": "new"}, "NEW", "not started yet"),
+        ({"node_type": "PRIMARY"}, "READY", "serving"),
+    ],
+)
+def test_a_state_is_a_word(facts: dict[str, Any], state: str, word: str) -> None:
+    assert nodespage.told(node(**facts))[:2] == (state, word)
+
+
+def test_the_newest_runs_come_first() -> None:
+    runs = [
+        Run("w", str(n), "n", "m", 1, f"2026-11-23T00:00:0{n}Z", None, "RUNNING") for n in (2, 9, 4)
+    ]
+    assert [run.job for run in nodespage.newest(runs, 2)] == ["9", "4"]
+
+
+def test_the_last_day_is_drawn_and_stands_in_a_table(past: Any, kit: Any) -> None:
+    page = kit.Browser(past, accept="text/html").get("/status").text
+    picture, table = page[page.index('<svg id="timeline"') :].split("</svg>", 1)
+    assert "1 COMPLETE" in picture and "1 FAILED" in picture  # of one instant: they share a bar
+    for id, end in ((kit.DONE, "COMPLETE"), (kit.BROKEN, "FAILED"), (kit.RUNNING, "RUNNING")):
+        assert f'fill="url(#end-{end})"/>' in picture
+        assert f'<a href="/jobs/{id}">' in table and f'<span class="badge {end}">' in table
+
+
+def test_without_a_run_that_is_said(browser: Any) -> None:
+    page = browser.get("/status").text
+    assert 'id="timeline"' not in page and "No worker has run anything" in page
+    assert "No worker has been set up yet" in page
+
+
+def test_a_busy_day_is_drawn_for_a_part_of_the_time_only(primary: Any) -> None:
+    ticks: list[float] = []
+
+    def clock() -> float:  # each look takes a second
+        ticks.append(1.0)
+        return float(len(ticks))
+
+    day = nodespage.Day(primary, clock)
+    first = day.drawn()
+    looks = 1
+    while day.drawn() is first:
+        looks += 1
+    assert looks == nodespage.SHARE

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urldefrag
 
 import pytest
 
+from web import advice
+from web.access import Access
 from web.pages import STATIC, VIEWS
+from web.problems import Problem
+from web.routes import application
 
 NAMES = tuple(path.stem for path in VIEWS.glob("*.html") if path.stem != "layout")
 
-VOID = {"meta", "link", "input", "br"}
+VOID = {"meta", "link", "input", "br", "img", "wbr", "hr"}
 
 
 class Outline(HTMLParser):
@@ -24,19 +30,24 @@ class Outline(HTMLParser):
         self.links: list[str] = []
         self.posts: list[str] = []
         self.scripts: list[str] = []
+        self.ids: list[str] = []
         self.handlers: list[str] = []
         self.feed(text)
         assert self.open == [], f"not closed: {self.open}"
+        assert len(set(self.ids)) == len(self.ids), "an id stands twice"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         assert len(given) == len(attrs), f"an attribute of <{tag}> stands twice"
         self.handlers += [name for name in given if name.startswith("on") or name == "style"]
-        if tag == "a":
+        if given.get("id"):
+            self.ids.append(given["id"] or "")
+        if tag == "a" and "hidden" not in given:
             self.links.append(given["href"] or "")
         if tag == "form" and given.get("method") == "post":
             self.posts.append(given["action"] or "")
         if tag == "script":
+            assert given.get("type") == "module", "a script that runs before the page is there"
             self.scripts.append(given.get("src") or "inline")
         if tag not in VOID:
             self.open.append(tag)
@@ -55,6 +66,7 @@ def browser(past: Any, kit: Any) -> Any:
 def paths(kit: Any) -> list[str]:
     jobs = [f"/jobs/{id}" for id in (kit.DONE, kit.BROKEN, kit.RUNNING)]
     more = ["/jobs", "/jobs?state=FAILED&q=x&model=echo", "/jobs?limit=1", "/jobs/submit"]
+    more += ["/jobs?from=2026-11-23&to=2026-11-24", f"/jobs/{kit.DONE}/files", "/signin"]
     return [*jobs, *more, "/status", "/models", "/doctor", "/nosuch", "/jobs?limit=x"]
 
 
@@ -63,18 +75,30 @@ def test_every_page_is_well_formed_and_keeps_the_policy(browser: Any, kit: Any) 
         answer = browser.get(path)
         assert answer.headers["content-type"] == "text/html; charset=utf-8", path
         outline = Outline(answer.text)
-        assert set(outline.scripts) == {"/static/live.js"} and outline.handlers == []
+        assert outline.handlers == [], path
+        for script in outline.scripts:
+            assert (STATIC / script.removeprefix("/static/")).is_file(), script
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy
         assert answer.headers["referrer-policy"] == "same-origin"
         assert "http://" not in answer.text.replace("http://www.w3.org", ""), path
 
 
+def test_every_page_has_one_heading_and_a_way_past_the_menu(browser: Any, kit: Any) -> None:
+    for path in paths(kit):
+        page = browser.get(path).text
+        assert page.count("<h1") == 1, path
+        assert page.index('class="skip" href="#main"') < page.index("<nav"), path
+        assert page.count('aria-current="page"') <= 1, path
+
+
 def test_hostile_names_and_logs_are_text(browser: Any, kit: Any) -> None:
     for path in (*paths(kit), f"/jobs?q={kit.HOSTILE}", f"/jobs/submit?model={kit.HOSTILE}"):
         page = browser.get(path).text
         assert "<script>alert" not in page, path
-    assert "&lt;script&gt;alert(&#039;&amp;&quot;&#039;)" in browser.get("/jobs").text
+    escaped = "&lt;script&gt;alert(&#039;&amp;&quot;&#039;)"
+    for path in ("/jobs", "/status"):
+        assert escaped in browser.get(path).text, path
     assert "echo &amp; &lt;co&gt;" in browser.get("/models").text
 
 
@@ -87,62 +111,26 @@ def test_every_link_leads_somewhere(browser: Any, kit: Any) -> None:
         seen.add(path)
         answer = browser.get(path)
         assert answer.status in (200, 303), path
-        if answer.headers.get("content-type", "").startswith("text/html"):
-            todo += Outline(answer.text).links
+        if not answer.headers.get("content-type", "").startswith("text/html"):
+            continue
+        outline = Outline(answer.text)
+        for link in outline.links:
+            target, fragment = urldefrag(link)
+            assert target or fragment in outline.ids, f"{link} on {path}"
+            if target:
+                todo.append(target)
     assert f"/data/{kit.DONE}/output.zip" in seen
 
 
-def test_the_jobs_page_says_all(browser: Any, kit: Any) -> None:
-    done = browser.get(f"/jobs/{kit.DONE}").text
-    for text in (
-        "COMPLETE",
-        "exit code 0",
-        "1.5 s",
-        "4.1 kB",
-        "first line",
-        "Submitted",
-        "1.2.3.4",
-    ):
-        assert text in done
-    assert "/kill" not in done
-    failed = browser.get(f"/jobs/{kit.BROKEN}").text
-    assert "FAILED" in failed and "model: exit 3" in failed
-    running = browser.get(f"/jobs/{kit.RUNNING}").text
-    assert Outline(running).posts == [f"/jobs/{kit.RUNNING}/kill"]
-    assert "There is no log yet." in running and "http-equiv" in running
-
-
-def test_the_list_has_kill_buttons_and_a_cursor(browser: Any, kit: Any) -> None:
-    assert Outline(browser.get("/jobs").text).posts == [f"/jobs/{kit.RUNNING}/kill"]
-    page = browser.get("/jobs?limit=1&state=COMPLETE&state=RUNNING").text
-    assert kit.RUNNING in page and kit.DONE not in page
-    assert 'name="before"' in page and 'name="state" value="COMPLETE"' in page
+def test_the_start_is_the_models(browser: Any) -> None:
+    answer = browser.get("/")
+    assert (answer.status, answer.headers["location"]) == (303, "/models")
 
 
 def test_killing_from_a_page_leads_to_the_job(browser: Any, kit: Any) -> None:
     answer = browser.post(f"/jobs/{kit.RUNNING}/kill", sec_fetch_site="same-origin")
     assert (answer.status, answer.headers["location"]) == (303, f"/jobs/{kit.RUNNING}")
     assert "kill requested" in browser.get("/jobs").text
-
-
-def test_submitting_from_the_form(browser: Any, kit: Any) -> None:
-    fields = {"job_name": "from a page", "model": "echo", "zip_url": ""}
-    answer = browser.upload("/jobs", fields, kit.zipped(a="1"))
-    assert answer.status == 303 and answer.headers["location"].startswith("/jobs/")
-    assert "from a page" in browser.get(answer.headers["location"]).text
-
-
-def test_a_wrong_form_comes_back_filled_with_the_reason_at_its_field(
-    browser: Any, kit: Any
-) -> None:
-    fields = {"job_name": "kept <b>", "model": "strict", "zip_url": ""}
-    answer = browser.upload("/jobs", fields, kit.zipped(a="1"))
-    assert answer.status == 400
-    page = answer.text
-    Outline(page)
-    assert 'value="kept &lt;b&gt;"' in page
-    assert '<option value="strict" selected>' in page
-    assert 'id="zip_file-problem"' in page and "wanted.txt" in page
 
 
 def test_checking_an_input(browser: Any, kit: Any) -> None:
@@ -169,8 +157,16 @@ def test_checking_an_input_by_api(web: Any, kit: Any, data: Path) -> None:
 
 def test_all_views_are_used_and_all_files_are_there() -> None:
     assert {f"{name}.html" for name in (*NAMES, "layout")} == {p.name for p in VIEWS.iterdir()}
-    layout = (VIEWS / "layout.html").read_text()
-    assert all(f"/static/{file.name}" in layout for file in STATIC.iterdir())
+    texts = {file.name: file.read_text() for folder in (VIEWS, STATIC) for file in folder.iterdir()}
+    for file in STATIC.iterdir():
+        users = [name for name, text in texts.items() if file.name in text and name != file.name]
+        assert users, f"nobody asks for {file.name}"
+    for name, text in texts.items():
+        for wanted in re.findall(r"""(?:from|import) "\./([\w.-]+)";""", text):
+            assert wanted in texts, f"{name} imports {wanted}"
+
+
+# --- narrow screens
 
 
 class Cards(HTMLParser):
@@ -197,25 +193,89 @@ class Cards(HTMLParser):
             self._in_head = False
 
 
-def test_on_a_narrow_screen_each_cell_says_what_it_is(browser: Any, kit: Any) -> None:
-    for path in ("/jobs", "/status", f"/jobs/{kit.DONE}"):
+def test_on_a_narrow_screen_each_cell_says_what_it_is(browser: Any) -> None:
+    for path in ("/jobs", "/status"):
         page = browser.get(path).text
-        assert '<table class="cards' in page or 'class="cards"' in page, path
+        assert 'class="cards"' in page, path
         cards = Cards(page)
         rows = [row for row in cards.rows if row]
         assert rows, path
         for row in rows:
-            heads = cards.heads[:-1] if path == "/jobs" else cards.heads  # the last has a button
+            heads = cards.heads[:-1] if path == "/jobs" else cards.heads  # the last has buttons
             assert [label for _, label in row][: len(heads)] == heads, path
 
 
-def test_names_and_states_are_not_broken_where_a_column_is_narrow() -> None:
+def test_what_may_be_broken_anywhere_is_never_squeezed_to_a_letter() -> None:
     style = (STATIC / "style.css").read_text()
     assert "break-all" not in style
-    assert ".whole, .state { white-space: nowrap; }" in style
-    rules = [line.split("{") for line in style.splitlines() if "overflow-wrap: anywhere" in line]
-    for selector, rule in rules:
-        if selector.strip().startswith("td"):
-            assert "min-width" in rule, f"{selector}: squeezed to a letter's width"
-    assert "td {" not in [f"{selector.strip()} {{" for selector, _ in rules]
+    for rule in re.findall(r"([^{}]+)\{([^{}]*overflow-wrap: anywhere[^{}]*)\}", style):
+        selector, body = rule
+        if re.search(r"\btd\b", selector):
+            assert "min-width" in body, f"{selector}: squeezed to a letter's width"
     assert "@media (max-width: 700px)" in style
+
+
+# --- problems
+
+
+def test_a_problem_s_page_says_what_to_do_and_leads_on(browser: Any) -> None:
+    answer = browser.get("/nosuch")
+    assert answer.status == 404
+    told = advice.of(404)
+    assert f"<h1><bdi>{told.heading}</bdi></h1>" in answer.text and told.todo in answer.text
+    assert "Nothing is at" in answer.text
+    assert {"/models", "/jobs"} <= set(Outline(answer.text).links)
+
+
+def test_who_may_not_is_led_to_the_form(past: Any, primary_key: Any, kit: Any) -> None:
+    shut = kit.Browser(primary_key(past), accept="text/html,*/*;q=0.8")
+    answer = shut.post(f"/jobs/{kit.RUNNING}/kill", sec_fetch_site="same-origin")
+    assert answer.status == 403 and "/signin" in Outline(answer.text).links
+
+
+def test_every_status_that_we_answer_with_has_advice() -> None:
+    for status in (400, 403, 404, 405, 409, 413, 421, 422, 500, 503, 507):
+        told = advice.of(status)
+        assert told.heading[-1] not in ".!" and told.todo.endswith("."), status
+        assert told != advice.of(499), status
+    assert Problem(499, "x").title == "Error"
+
+
+# --- signing in
+
+
+@pytest.fixture
+def primary_key() -> Any:
+    """Makes an application with an admin key on the primary of another one."""
+    return lambda app: application(app.site.primary, Access(anonymous="submit", admin_key="s3cret"))
+
+
+@pytest.fixture
+def keyed(past: Any, primary_key: Any, kit: Any) -> Any:
+    return kit.Browser(primary_key(past), accept="text/html,*/*;q=0.8")
+
+
+def test_signing_in_with_the_form(keyed: Any, kit: Any) -> None:
+    page = keyed.get("/signin").text
+    assert 'id="signin"' in page and 'type="password"' in page
+    assert 'autocomplete="current-password"' in page
+    wrong = keyed.form("/signin", {"key": "no"}, sec_fetch_site="same-origin")
+    assert wrong.status == 403 and 'role="alert"' in wrong.text and 'id="signin"' in wrong.text
+    assert 'aria-invalid="true"' in wrong.text
+    assert f"/jobs/{kit.RUNNING}/kill" not in Outline(keyed.get("/jobs").text).posts
+    right = keyed.form("/signin", {"key": "s3cret"}, sec_fetch_site="same-origin")
+    assert right.status == 303
+    cookie = right.headers["set-cookie"].partition(";")[0]
+    page = keyed.get("/jobs", cookie=cookie).text
+    assert {"/signout", f"/jobs/{kit.RUNNING}/kill"} <= set(Outline(page).posts)
+    assert "You are signed in" in keyed.get("/signin", cookie=cookie).text
+
+
+def test_the_old_address_shows_the_form_to_a_wrong_key(keyed: Any) -> None:
+    answer = keyed.get("/admin/wrong")
+    assert answer.status == 403 and 'id="signin"' in answer.text
+
+
+def test_where_there_is_no_key_that_is_said(browser: Any) -> None:
+    page = browser.get("/signin").text
+    assert 'id="signin"' not in page and "You need not sign in" in page

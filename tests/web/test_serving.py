@@ -51,6 +51,14 @@ class Server:
         finally:
             connection.close()
 
+    def bytes_of(self, path: str, **headers: str) -> bytes:
+        """The whole answer, its head too."""
+        given = {"Host": "localhost", "Connection": "close", **headers}
+        head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in given.items())
+        with socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT) as raw:
+            raw.sendall(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
+            return b"".join(iter(lambda: raw.recv(65536), b""))
+
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """(exit code, what it wrote to stderr)"""
         if self.process.poll() is None:
@@ -102,6 +110,49 @@ def test_it_ends_while_clients_wait(serve: Serve) -> None:
     finally:
         for open_one in (idle, half, connection):
             open_one.close()
+
+
+def test_an_answer_to_a_poll_is_a_few_hundred_bytes(
+    serve: Serve, history: Callable[[], None], kit: Any
+) -> None:
+    history()
+    server = serve()
+    for path in (f"/jobs/{kit.RUNNING}/state", f"/jobs/{kit.DONE}/log?tail=0"):
+        first = server.bytes_of(path)
+        tag = re.search(rb"etag: (.*)\r\n", first, re.IGNORECASE)
+        assert tag and first.startswith(b"HTTP/1.1 200 ")
+        again = server.bytes_of(path, If_None_Match=tag[1].decode())
+        assert again.startswith(b"HTTP/1.1 304 ") and again.endswith(b"\r\n\r\n")
+        assert len(first) < 600 and len(again) < 350
+
+
+def test_a_method_that_is_none_is_a_problem(serve: Serve) -> None:
+    server = serve()
+    for method, status in (("TRACE", 405), ("OPTIONS", 405), ("BREW", 405), ("HEAD", 200)):
+        connection = server.connect()
+        connection.request(method, "/jobs")
+        response = connection.getresponse()
+        assert response.status == status, method
+        if status == 405:
+            assert response.headers["Content-Type"] == "application/problem+json"
+            assert {"GET", "POST", "PUT"} <= set(response.headers["Allow"].split(","))
+        connection.close()
+    assert b'{method="other",route="",status="405"}' in server.bytes_of("/metrics")
+
+
+def test_a_body_that_is_announced_is_let_in(serve: Serve, kit: Any) -> None:
+    server, body = serve(), kit.zipped(a="1")
+    head = (
+        "POST /jobs?job_name=x&model=echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Content-Type: application/zip\r\nContent-Length: {len(body)}\r\n"
+        "Expect: 100-continue\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT) as raw:
+        raw.sendall(head.encode())
+        assert raw.recv(65536).startswith(b"HTTP/1.1 100 ")
+        raw.sendall(body)
+        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ") and b"OK:  Submitted job id" in answer
 
 
 def test_a_port_in_use_is_said_before_data_is_touched(serve: Serve, tmp_path: Path) -> None:

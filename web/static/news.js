@@ -1,0 +1,60 @@
+// Waits for news of the ledger and fetches the page that is open once more, as the server makes it.
+
+const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
+
+// Calls look(seq) whenever the ledger is past seq, and every `every` seconds besides, for what
+// is in no ledger (a job's progress, a worker's sign of life). Never returns. look may throw:
+// the server is away, and is asked again later.
+export async function follow(seq, every, look) {
+  let looked = Date.now();
+  let took = 0;
+  for (;;) {
+    // Once a second where the ledger is busy, less often where the line is slow.
+    await pause(Math.max(1, Math.min(30, (5 * took) / 1000)));
+    if (document.hidden) continue;
+    try {
+      const wait = Math.min(25, every());
+      const answer = await fetch(`/events?wait=${wait}&limit=0&after=${seq}`,
+        { headers: { Accept: "application/json" } });
+      if (!answer.ok) throw new Error(answer.statusText);
+      const newest = (await answer.json()).seq;
+      if (newest !== seq || Date.now() - looked >= every() * 1000) {
+        const began = Date.now();
+        await look(newest);
+        seq = newest;
+        looked = Date.now();
+        took = looked - began;
+      }
+    } catch {
+      await pause(5);
+    }
+  }
+}
+
+// The page at url as a document of its own; throws unless it came whole.
+export async function page(url, signal) {
+  const answer = await fetch(url, { headers: { Accept: "text/html" }, signal });
+  if (!answer.ok) throw new Error(answer.statusText);
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+// What an element holds, but for the words of a time, which change by themselves.
+function gist(element) {
+  const copy = element.cloneNode(true);
+  for (const time of copy.querySelectorAll("time, [data-since]")) {
+    time.textContent = "";
+    time.removeAttribute("title");
+    delete time.dataset.local;
+  }
+  return copy.innerHTML;
+}
+
+// Makes `old` hold what `fresh` holds, unless it is the same or somebody's focus or open menu
+// is inside. Tells whether it changed.
+export function take(old, fresh) {
+  if (gist(old) === gist(fresh)) return false;
+  if (old.contains(document.activeElement) || old.querySelector("details[open]")) return false;
+  old.className = fresh.className;
+  old.replaceChildren(...fresh.childNodes);
+  return true;
+}
