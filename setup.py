@@ -11,15 +11,24 @@ setup(
     version="0.1.0",
     description="Share a model: one program, a folder, and SSH.",
     python_requires=">=3.11",
-    packages=find_packages(
-        include=[
-            name + suffix
-            for name in ("primary", "ledger", "spool", "engine", "web", "client", "deploy")
-            for suffix in ("", ".*")
-        ]
-    ),
+    # modelrunner.py is a module, and a module cannot carry its types: a stub package does.
+    packages=[
+        "modelrunner-stubs",
+        *find_packages(
+            include=[
+                name + suffix
+                for name in ("primary", "ledger", "spool", "engine", "web", "client", "deploy")
+                for suffix in ("", ".*")
+            ]
+        ),
+    ],
     py_modules=["modelrunner", "worker_agent"],
-    package_data={"web": ["views/*.html", "static/*"]},
+    package_dir={"modelrunner-stubs": "client/stubs"},
+    package_data={
+        "web": ["views/*.html", "static/*"],
+        "client": ["py.typed"],
+        "modelrunner-stubs": ["*.pyi"],
+    },
     install_requires=[
         "bottle>=0.13,<0.14",
         "waitress>=3.0,<4",

@@ -13,8 +13,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.system import ROOT, System
+
+# A machine may be slow at any moment: no example has to end within Hypothesis's 200 ms.
+settings.register_profile("slow machines", deadline=None)
+settings.load_profile("slow machines")
 
 # What tells that a package is there, where the program is not called like it.
 PROGRAMS = {

@@ -152,7 +152,7 @@ def suffer(station: Station, fault: str) -> Outcome:
 
 def _ended(station: Station) -> dict[str, Any]:
     def ended() -> dict[str, Any] | None:
-        found = station.system.client.job(station.job)
+        found = dict(station.system.client.job(station.job))
         return found if found["status"] in ("COMPLETE", "FAILED", "KILLED") else None
 
     found: dict[str, Any] = wait_for(ended, f"{station.name}: the end of its job", PATIENCE)

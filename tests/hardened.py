@@ -132,7 +132,7 @@ class Hardened:
         return ended.returncode, ended.stdout + ended.stderr
 
     def node(self, name: str) -> dict[str, Any]:
-        return next((n for n in self.client.status() if n["name"] == name), {})
+        return next((dict(n) for n in self.client.status() if n["name"] == name), {})
 
     # --- workers -------------------------------------------------------------------
 
@@ -240,7 +240,7 @@ class Hardened:
 
     def wait(self, job: str, *wanted: str, patience: float = PATIENCE) -> dict[str, Any]:
         def reached() -> dict[str, Any] | None:
-            found = self.client.job(job)
+            found = dict(self.client.job(job))
             return found if found["status"] in wanted else None
 
         found: dict[str, Any] = wait_for(reached, f"{wanted} of job {job}", patience)

@@ -237,7 +237,7 @@ class System:
 
     def wait_status(self, job: str, *wanted: str) -> dict[str, Any]:
         def reached() -> dict[str, Any] | None:
-            found = self.client.job(job)
+            found = dict(self.client.job(job))
             return found if found["status"] in wanted else None
 
         found: dict[str, Any] = wait_for(reached, f"{wanted} of job {job}")

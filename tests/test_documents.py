@@ -6,15 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from ledger.jobs import State
 from primary.rows import ROWS
 from tests.system import ROOT
-from web.jobs import Jobs
-from web.routes import table
-from web.service import Service
+from web.routes import Handlers, table
 
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
@@ -46,9 +45,9 @@ def test_every_row_is_named_where_the_code_may_die() -> None:
 
 
 def test_every_route_is_in_the_readme_and_no_other() -> None:
-    # A facade's methods are only named here, never called: no site is needed.
-    jobs, service = object.__new__(Jobs), object.__new__(Service)
-    routes = {f"{method} {path}" for method, path, _ in table(jobs, service)}
+    # The handlers are only named here, never called: no site is needed.
+    handlers = Handlers(*map(object.__new__, get_type_hints(Handlers).values()))
+    routes = {f"{route.method} {route.path}" for route in table(handlers)}
     written = set(
         re.findall(r"`((?:GET|POST|PUT) /[^`]*)`", _section(README, "The HTTP interface"))
     )

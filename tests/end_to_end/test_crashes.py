@@ -248,7 +248,9 @@ def test_who_waits_outlives_a_restart_of_the_primary(system: System) -> None:
     system.wait_status(job, "RUNNING")
     ends: list[dict[str, Any]] = []
     heard: list[bytes] = []
-    waiting = threading.Thread(target=lambda: ends.append(client.wait(job, on_log=heard.append)))
+    waiting = threading.Thread(
+        target=lambda: ends.append(dict(client.wait(job, on_log=heard.append)))
+    )
     waiting.start()
     wait_for(lambda: heard, "the log to be followed")
     system.kill_primary()
