@@ -55,6 +55,7 @@ check: $(VENV)/.dev  ## ruff, mypy --strict and the import layers
 bench: $(VENV)/.dev  ## measurements, as ratios within one run
 	@$(BIN)/python bench/latency.py
 	@$(BIN)/python bench/remote.py
+	@$(BIN)/python -m bench.pages
 
 lock: $(VENV)/.dev  ## resolve the ranges of setup.py anew (needs uv)
 	@uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-annotate \
