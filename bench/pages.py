@@ -1,7 +1,7 @@
 """How long each page takes with 100,000 jobs on the board, all of them from the last day.
 
 A real primary with a worker that has jobs to do and a queue; each page is fetched 20
-times over one connection. The goal of issue C: no page slower than 100 ms (median).
+times over one connection. The goal: no page slower than 100 ms (median).
 
     python -m bench.pages [JOBS]
 """

@@ -20,7 +20,7 @@ from spool.manifest import Model
 from spool.names import shown
 
 EXAMPLE = "example.zip"  # in the model's folder
-LONGEST = 200  # characters of a job's name; equals web.jobs.MAX_NAME
+LONGEST = 200  # characters of a job's name; equals web.submissions.MAX_NAME
 CHUNK = 1024 * 1024  # bytes
 
 
