@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST_ARGS ?=
+LISTEN ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test check bench lock clean packages
@@ -35,8 +36,8 @@ $(VENV)/.dev: requirements-dev.lock setup.py
 demo: $(VENV)/.run  ## a primary, a worker and one job, from start to end
 	@$(BIN)/python examples/demo.py
 
-run: $(VENV)/.run  ## a primary with a worker of two slots on http://localhost:8080, data in ./var
-	@$(BIN)/modelrunner serve --data var --listen 127.0.0.1:8080 --models models --slots 2
+run: $(VENV)/.run  ## a primary with a worker of two slots on LISTEN (127.0.0.1:8080), data in ./var
+	@$(BIN)/modelrunner serve --data var --listen $(LISTEN) --models models --slots 2
 
 # As root on Debian, or in CI, the tests' packages are installed and nothing is skipped.
 packages:

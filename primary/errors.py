@@ -66,6 +66,10 @@ class KeyBusy(PrimaryError):
         )
 
 
+class Busy(PrimaryError):
+    """Too much of this kind is under way; nothing was done. The submitter tries again."""
+
+
 class TooLate(PrimaryError):
     """The job has ended already."""
 

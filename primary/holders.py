@@ -51,7 +51,8 @@ class Holders:
         if job.worker is not None and job.instance is not None:
             return self._holder(job, job.worker, job.instance, now)
         for worker, claim in self._nodes.claims():
-            if _holds(job, worker, claim):
+            # The id first: a list of waiting jobs asks for each of them, of hundreds of claims.
+            if claim.ticket.job == job.id and _holds(job, worker, claim):
                 return self._holder(job, worker, claim.instance, now)
         return None
 

@@ -168,13 +168,13 @@ class Primary:
     def rerun(self, id: str, by: str, *, name: str | None = None, key: str | None = None) -> Job:
         """A new job on a copy of job ``id``'s input; its name too, unless ``name`` is another.
 
-        Raises UnknownJob, NoSuchFile where the input is not here, and as ``submit`` does. An
+        Raises UnknownJob, NoSuchFile where the input is not here, Busy, and as ``submit`` does. An
         input that could not be fetched is fetched again: that raises as ``submit_url`` does.
         """
         return self._copies.rerun(id, by, name, key)
 
     def run_example(self, model: str, by: str, key: str | None = None) -> Job:
-        """A new job on the model's example. Raises NoSuchFile, and as ``submit`` does."""
+        """A new job on the model's example. Raises NoSuchFile, Busy, and as ``submit`` does."""
         return self._copies.run_example(model, by, key)
 
     def validate(self, model: str, upload: Upload) -> None:
@@ -249,10 +249,6 @@ class Primary:
     def wait(self, seq: int, timeout: float) -> int:
         """Wait until the board is past ``seq``, at most ``timeout`` seconds; the newest seq."""
         return self._ledger.wait(seq, timeout)
-
-    def place(self, job: Job) -> int | None:
-        """How many jobs of its model wait before it; None if it does not wait."""
-        return self._ledger.board.place(job) if job.state is State.QUEUED else None
 
     def waiting(self, job: Job) -> Waiting | None:
         """Its place in the queue, and why it waits; None unless it is CREATED or QUEUED."""

@@ -223,6 +223,11 @@ class Submissions:
 
     def _fetch(self, job: Job) -> None:
         """One fetch, in the pool: ends in QUEUED, FAILED, or in another try after a restart."""
+        if self._job(job.id).state is not State.CREATED:
+            # The fetch before this one ended between the tick's look at the board and its look
+            # at _fetching; a second one would remove the input that the ledger knows.
+            self._fetching.discard(job.id)
+            return
         try:
             upload = self._files.receive(job.id)
         except (NoRoom, FileExistsError) as e:

@@ -22,6 +22,7 @@ from spool.names import shown
 
 NAMED = 3  # workers that a sentence names
 LONGEST = 200  # characters that it repeats of what a worker or an error says
+REMEMBERED = 10_000  # jobs of which the model is kept in memory
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -184,9 +185,9 @@ def _names(seats: Sequence[Seat]) -> str:
 
 
 def seats_of(
-    model: str, nodes: Iterable[Node], parallel: int, lookup: Callable[[str], Job | None]
+    model: str, nodes: Iterable[Node], parallel: int, model_of: Callable[[str], str | None]
 ) -> tuple[Seat, ...]:
-    """The workers among ``nodes`` that have ``model``. ``lookup`` is asked for few jobs."""
+    """The workers among ``nodes`` that have ``model``. ``model_of`` tells that of a job."""
     seats, limited = [], True
     for node in nodes:
         if node.node_type != "WORKER" or model not in node.models:
@@ -194,8 +195,7 @@ def seats_of(
         same = 0
         # Once one worker can run it, nobody asks what the others run.
         if limited and node.liveness == "alive" and len(node.jobs) < node.slots:
-            jobs = map(lookup, node.jobs)
-            same = sum(job is not None and job.model == model for job in jobs)
+            same = sum(model_of(id) == model for id in node.jobs)
             limited = same >= parallel
         seats.append(
             Seat(
@@ -235,6 +235,7 @@ class Queues:
         self._loop = loop
         self._submissions = submissions
         self._models = models
+        self._model_of: dict[str, str] = {}  # by job: it never changes
 
     def waiting(self, job: Job, now: float, broken: str) -> Waiting | None:
         """None unless the job is CREATED or QUEUED. ``broken``: why the primary does nothing."""
@@ -253,7 +254,7 @@ class Queues:
         parallel = model.parallel if model else 1
         return View(
             place=self._board.place(job),
-            seats=seats_of(job.model, self._nodes.shown(now), parallel, self._board.job),
+            seats=seats_of(job.model, self._nodes.shown(now), parallel, self._of_job),
             holder=self._holders.of(job, now),
             parallel=parallel,
             offered=self._loop.offered(job),
@@ -261,3 +262,15 @@ class Queues:
             starting=not self._loop.settled,
             broken=broken,
         )
+
+    def _of_job(self, id: str) -> str | None:
+        """The model of the job ``id``, remembered: every page of a waiting job asks each second.
+
+        None of no job of ours.
+        """
+        known = self._model_of.get(id)
+        if known is None and (job := self._board.job(id)) is not None:
+            if len(self._model_of) >= REMEMBERED:
+                self._model_of.clear()
+            known = self._model_of[id] = job.model
+        return known

@@ -40,6 +40,10 @@ class Slice:
         wanted = left if size < 0 else min(size, left)
         self._source.file.seek(self._start + self._at)
         data = self._source.file.read(wanted)
+        if wanted and not data:
+            # A worker cut its log, or a modeller replaced the example in place. Without an error
+            # the server would wait for the rest, at full speed, for as long as the client does.
+            raise OSError(f"a file ended {left} bytes before what was announced of it")
         self._at += len(data)
         return data
 

@@ -35,9 +35,10 @@ _ERROR = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 # Looks like one, and is none: "0 errors", "no error", "error: 0.0012", "relative error = 3e-5".
+# What may stand between is limited: a line of 64 KiB of "error error ..." takes seconds else.
 _NO_ERROR = re.compile(
     r"\b(?:0|no|without)\ (?:\w+\ )?(?:errors?|failures?)\b"
-    r"|\berrors?\b[\w\s()%]*[=:]\s*[-+]?\.?\d"
+    r"|\berrors?\b[\w\s()%]{0,60}[=:]\s{0,60}[-+]?\.?\d"
     r"|\b(?:failed|failures|aborted)\s*[=:]\s*0\b",
     re.IGNORECASE,
 )

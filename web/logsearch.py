@@ -56,7 +56,7 @@ def search(
     ``size`` is that of the file, or the part of it that counts. A line that is longer than
     ``most`` bytes counts as several. OSError passes through.
     """
-    if "\n" in text:
+    if "\n" in text or start >= size:  # no file system can seek as far as somebody may ask for
         return Found([], None)
     ascii_only = text.isascii()
     find = _in_ascii(text) if ascii_only else _in_unicode(text)

@@ -45,7 +45,7 @@ _PROBLEMS = {
     421: "The Host is none of ours.",
     422: "The Idempotency-Key was used before, for another submission.",
     500: "Something went wrong on our side; the server's log knows it by the number given.",
-    503: "The primary is stopping, or its ledger cannot be written.",
+    503: "The primary is stopping, busy, or its ledger cannot be written.",
     507: "The primary's disk is full; nothing was lost.",
 }
 _ANYWHERE = (421, 500, 503)  # on every route

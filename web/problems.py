@@ -9,6 +9,7 @@ import msgspec
 
 from primary.errors import (
     BadInput,
+    Busy,
     KeyBusy,
     KeyReused,
     NoRoom,
@@ -37,6 +38,7 @@ _STATUS: tuple[tuple[type[PrimaryError], int], ...] = (
     (NotAllowed, 403),
     (TooLarge, 413),
     (NoRoom, 507),
+    (Busy, 503),
     (Stopping, 503),
 )
 
@@ -89,8 +91,8 @@ def of(error: PrimaryError) -> Problem:
     """The problem that answers a primary's error about something that the address names."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     headers = None
-    if isinstance(error, Stopping | KeyBusy):
-        headers = {"Retry-After": "5" if isinstance(error, Stopping) else "1"}
+    if isinstance(error, Busy | Stopping | KeyBusy):
+        headers = {"Retry-After": "1" if isinstance(error, KeyBusy) else "5"}
     return Problem(
         status,
         str(error),

@@ -40,7 +40,10 @@ Percent = Annotated[int, Meta(ge=0, le=100, description="As the model itself say
 Ordinal = Annotated[int, Meta(ge=1)]
 Failure = Annotated[
     Literal["input", "model", "limit", "lost", "system"],
-    Meta(description="Who must act: the submitter, the modeller (twice), nobody, the keeper."),
+    Meta(
+        description="What failed, and so who must act: input: the submitter; model, limit: the "
+        "modeller; lost (its workers): nobody, run it again; system: the server's keeper."
+    ),
 ]
 Source = Literal["upload", "url", "drop"]
 Liveness = Literal["alive", "unreachable", "lost", "stopped", "new"]
@@ -104,27 +107,27 @@ class Job(Struct, frozen=True, kw_only=True):
     primary_url: str
     status: State
     uuid: Id
-    worker_data_dir: str | None
-    worker_url: str | None
-    on_primary: bool
-    attempt: Ordinal
-    kill_requested: bool
+    worker_data_dir: Annotated[str | None, Meta(description="Where it runs, on the worker.")]
+    worker_url: Annotated[str | None, Meta(description="The worker; null until one has it.")]
+    on_primary: Annotated[bool, Meta(description="Always true: the primary has its files.")]
+    attempt: Annotated[int, Meta(ge=1, description="1, and one more for each worker lost.")]
+    kill_requested: Annotated[bool, Meta(description="Its end was asked for.")]
     reason: Annotated[str | None, Meta(description="Why it ended, or runs again.")]
     failure: Failure | None
-    confirmed: bool
-    exit_code: int | None
+    confirmed: Annotated[bool, Meta(description="False: an attempt given up may still run.")]
+    exit_code: Annotated[int | None, Meta(description="The model's; null if it never ended.")]
     signal: Annotated[int | None, Meta(description="The signal that the model died by.")]
-    wall_seconds: float | None
-    cpu_seconds: float | None
+    wall_seconds: Annotated[float | None, Meta(description="How long the model ran.")]
+    cpu_seconds: Annotated[float | None, Meta(description="Of all its processes.")]
     peak_memory: Annotated[int | None, Meta(description="Of the largest process, in bytes.")]
-    worker: str | None
+    worker: Annotated[str | None, Meta(description="The name of the worker that ran it last.")]
     progress: Percent | None
     started: Naive | None
     ended: Naive | None
     updated: Naive
-    source: Source
+    source: Annotated[Source, Meta(description="How its input came.")]
     rerun_of: Annotated[str | None, Meta(description="The job whose input it has.")]
-    by: str
+    by: Annotated[str, Meta(description="Who submitted it, as far as that is known.")]
     purged: Annotated[bool, Meta(description="Whether its files were removed.")]
     input: Digest | None
     log: Digest | None
@@ -136,14 +139,18 @@ class JobDetail(Job, frozen=True, kw_only=True):
 
     place: Annotated[int | None, Meta(description="Jobs of its model that wait before it.")]
     waiting: Annotated[str | None, Meta(description="Why it waits, in a sentence.")]
-    may_kill: bool
-    may_rerun: bool
+    may_kill: Annotated[bool, Meta(description="Whether who asks may end it now.")]
+    may_rerun: Annotated[bool, Meta(description="Whether its input is there to run again.")]
     worker_liveness: Liveness | None
-    worker_silent_seconds: float | None
+    worker_silent_seconds: Annotated[
+        float | None, Meta(description="Since its worker gave a sign of life.")
+    ]
     worker_given_up_seconds: Annotated[
         int | None, Meta(description="Until the attempt is given up; null: never.")
     ]
-    worker_remark: str | None
+    worker_remark: Annotated[
+        str | None, Meta(description="What to know of a worker that is silent.")
+    ]
 
 
 class JobState(Struct, frozen=True, kw_only=True):
@@ -157,12 +164,12 @@ class JobState(Struct, frozen=True, kw_only=True):
     attempt: Ordinal
     progress: Percent | None
     kill_requested: bool
-    place: int | None
-    waiting: str | None
+    place: Annotated[int | None, Meta(description="Jobs of its model that wait before it.")]
+    waiting: Annotated[str | None, Meta(description="Why it waits, in a sentence.")]
     remark: Annotated[str | None, Meta(description="What to know of a worker that is silent.")]
     log_size: Count
     seq: Ordinal
-    final: bool
+    final: Annotated[bool, Meta(description="COMPLETE, FAILED or KILLED: nothing will change.")]
 
 
 class JobList(Struct, frozen=True):
@@ -249,19 +256,19 @@ class Node(Struct, frozen=True, kw_only=True):
     status: Literal["WAITING", "RUNNING", "STOPPED"]
     liveness: Liveness
     host: str
-    models: dict[str, str]
+    models: Annotated[dict[str, str], Meta(description="Its models, and their versions.")]
     version: str
     outdated: Annotated[bool, Meta(description="Its version is not the primary's.")]
-    slots: Count
-    jobs: tuple[str, ...]
+    slots: Annotated[int, Meta(ge=0, description="Jobs that it may run at once.")]
+    jobs: Annotated[tuple[str, ...], Meta(description="The ids of those that it has.")]
     last_seen: Annotated[float | None, Meta(description="Seconds since it gave a sign of life.")]
-    free_disk: int
-    free_memory: int
+    free_disk: Annotated[int, Meta(description="In bytes.")]
+    free_memory: Annotated[int, Meta(description="In bytes.")]
     paused: Annotated[str, Meta(description="Why it claims nothing.")]
-    error: str
-    unbelieved: str
+    error: Annotated[str, Meta(description="The last that it met.")]
+    unbelieved: Annotated[str, Meta(description="Why a report of its was not believed.")]
     pid: int
-    model: str
+    model: Annotated[str, Meta(description="The names of its models, parted by commas.")]
 
 
 class NodeList(Struct, frozen=True):
@@ -308,11 +315,11 @@ class Model(Struct, frozen=True, kw_only=True):
     name: str
     title: str
     description: str
-    parallel: Ordinal
+    parallel: Annotated[int, Meta(ge=1, description="Its runs that one worker may have at once.")]
     timeout: Annotated[float | None, Meta(description="Seconds a run may take; null: any.")]
-    attempts: Ordinal
-    required: tuple[str, ...]
-    files: tuple[ModelFile, ...]
+    attempts: Annotated[int, Meta(ge=1, description="Starts at most, if workers get lost.")]
+    required: Annotated[tuple[str, ...], Meta(description="Files that its input must hold.")]
+    files: Annotated[tuple[ModelFile, ...], Meta(description="What is known of its input's files.")]
     input_description: str
     output_description: str
     example: Annotated[str | None, Meta(description="Where its example input is.")]

@@ -53,8 +53,9 @@ def received(environ: dict[str, Any], receive: Callable[[], Upload]) -> Iterator
         else:
             raise Problem(
                 415,
-                f"expected a form (multipart/form-data or application/x-www-form-urlencoded), "
-                f"got {kind[:100] or 'a body without a Content-Type'!r}",
+                "expected a form (multipart/form-data or application/x-www-form-urlencoded)"
+                + ("" if receive is _no_file else " or the zip itself (application/zip)")
+                + f", got {repr(kind[:100]) if kind else 'a body without a Content-Type'}",
             )
         yield form
     finally:
@@ -134,6 +135,7 @@ class _Part:
     def __init__(self, form: Form, head: MultipartSegment, receive: Callable[[], Upload]) -> None:
         self._form, self._name, self._text = form, head.name or "", bytearray()
         self._is_file = self._name == FILE_FIELD
+        self._file_name = head.filename or ""
         if self._name in form.fields or (self._is_file and form.upload is not None):
             raise Problem(400, f"{_shown(self._name)} was sent twice", field=self._name)
         if not self._is_file and head.filename is not None:
@@ -161,6 +163,10 @@ class _Part:
         if not self._is_file:
             self._form.fields[self._name] = _text(self._name, bytes(self._text))
         elif self._form.upload is not None and self._form.upload.size == 0:
+            if self._file_name:
+                raise Problem(
+                    400, f"zip_file: the file {self._file_name[:80]!r} is empty", field=FILE_FIELD
+                )
             # what a browser sends for a file field that was left empty
             self._form.upload.discard()
             self._form.upload = None

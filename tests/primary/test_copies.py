@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import pytest
 from ledger.board import Query
 from ledger.events import Failed, Purged
 from ledger.jobs import Job
+from primary import copies
 from primary.errors import (
     BadInput,
+    Busy,
     KeyReused,
     NoRoom,
     NoSuchFile,
@@ -23,6 +27,7 @@ from primary.errors import (
 )
 from primary.server import NewJob
 from tests.primary.hand import MODEL, Hand, Worker, zipped
+from tests.system import PATIENCE
 
 URL = "http://example.org/input.zip"
 GONE = "00000000-0000-4000-8000-000000000000"
@@ -129,6 +134,32 @@ def test_neither_a_full_disk_nor_the_end_takes_a_copy(
         hand.primary.rerun(old.id, "ann")
     hand.primary._submissions.stopping = False
     nothing_came_of_it(hand, old)
+
+
+def test_few_large_inputs_are_copied_at_once(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "LONG", 1000)
+    small, large = hand.submit(), hand.submit(zipped("5" * 1000))
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    copy = copies._copy
+
+    def slow(*args: Any) -> None:
+        begun.release()
+        assert go_on.wait(PATIENCE)
+        copy(*args)
+
+    with ThreadPoolExecutor() as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(copies, "_copy", slow)
+            first = [pool.submit(hand.primary.rerun, large.id, "bob") for _ in range(2)]
+            assert begun.acquire(timeout=PATIENCE)
+            assert begun.acquire(timeout=PATIENCE)
+        with pytest.raises(Busy, match="nothing was submitted, try again"):
+            hand.primary.rerun(large.id, "bob")
+        again = [hand.primary.rerun(small.id, "bob")]
+        go_on.set()
+        again += [future.result() for future in first]
+    again.append(hand.primary.rerun(large.id, "bob"))
+    assert sorted(ids(hand)) == sorted(job.id for job in [small, large, *again])
 
 
 def test_an_input_that_could_not_be_fetched_is_fetched_again(hand: Hand) -> None:

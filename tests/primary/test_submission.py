@@ -141,6 +141,20 @@ def test_a_fetched_job_is_created_then_queued(hand: Hand, source: Source) -> Non
     assert len(hand.new()) == 1
 
 
+def test_a_tick_that_saw_it_just_before_its_fetch_ended_does_not_fetch_it_once_more(
+    hand: Hand, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = hand.primary.submit_url(NEW, URL)
+    hand.until(lambda: hand.job(job).input is not None, "its input is here")
+    hand.until(lambda: not fetching_now(hand), "the fetch has ended")
+    monkeypatch.setattr(hand.primary._ledger.board, "created", lambda: [job])  # as it was read
+    source.answers = [zipped("6")]
+    hand.primary._submissions.tend_created()
+    hand.until(lambda: not fetching_now(hand), "what was begun has ended")
+    assert len(source.fetched) == 1
+    assert hand.read(job, "input.zip") == zipped()
+
+
 def test_bad_urls_and_models_are_refused_at_once(hand: Hand) -> None:
     with pytest.raises(BadInput):
         hand.primary.submit_url(NEW, "ftp://example.org/x.zip")

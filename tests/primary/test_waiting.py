@@ -10,12 +10,13 @@ import pytest
 
 from ledger.events import KillRequested, Submitted
 from ledger.jobs import Job
+from primary import waiting
 from primary.holders import Holder
 from primary.nodes import Node
 from primary.server import NewJob
 from primary.waiting import Seat, View, Waiting, seats_of, why
 from spool.names import key
-from tests.primary.hand import MODEL, Hand, Worker, zipped
+from tests.primary.hand import MODEL, Hand, Worker, running, zipped
 from tests.primary.ledgered import ID, folded, queued
 
 ALIVE = Holder("w1", "alive", 1.0, 899.0, "")
@@ -154,11 +155,10 @@ def test_a_pause_of_other_models_is_none_of_this_one(paused: str, is_paused: boo
 
 
 def test_seats_are_of_the_model_s_workers_and_what_they_run() -> None:
-    other = msgspec.structs.replace(waits(), model="other")
-    board = {"a": waits(), "b": other, "c": waits()}
+    board = {"a": "test", "b": "other", "c": "test"}
     asked: list[str] = []
 
-    def lookup(id: str) -> Job | None:
+    def model_of(id: str) -> str | None:
         asked.append(id)
         return board.get(id)
 
@@ -170,7 +170,7 @@ def test_seats_are_of_the_model_s_workers_and_what_they_run() -> None:
         node("w3", jobs=("b",)),
         node("w4", jobs=("a",)),
     ]
-    found = seats_of("test", nodes, 1, lookup)
+    found = seats_of("test", nodes, 1, model_of)
     assert [(s.name, s.slots, s.busy, s.same) for s in found[:3]] == [
         ("w1", 3, 2, 1),
         ("w2", 2, 2, 0),
@@ -224,6 +224,33 @@ def test_from_submission_to_the_run(hand: Hand, w1: Worker) -> None:
     w1.final(claim)
     hand.tick(2)
     assert hand.primary.waiting(hand.job(first)) is None
+
+
+def test_who_asks_again_reads_no_other_job(
+    hand: Hand, w1: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, claim = running(hand, w1)
+    job, board = hand.submit(), hand.primary._ledger.board
+    w1.beat(claim, models={"test": "1"}, slots=3)
+    hand.tick()
+    before = hand.primary.waiting(job)
+    assert before is not None and before.why.startswith("worker w1 runs at most one job")
+    asked: list[str] = []
+    monkeypatch.setattr(board, "job", asked.append)
+    assert hand.primary.waiting(job) == before
+    assert asked == []
+
+
+def test_not_all_jobs_are_remembered(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "REMEMBERED", 2)
+    hand.add_model("other")
+    hand.tick()
+    jobs = [hand.submit(model=model) for model in ("test", "other", "other", "test")]
+    queues = hand.primary._queues
+    for _ in range(2):
+        assert [queues._of_job(job.id) for job in jobs] == ["test", "other", "other", "test"]
+        assert len(queues._model_of) <= 2
+    assert queues._of_job(ID) is None
 
 
 def test_a_worker_that_is_silent_and_one_that_is_lost(hand: Hand, w1: Worker, w2: Worker) -> None:

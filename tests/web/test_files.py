@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+import waitress
 from hypothesis import given
 from hypothesis import strategies as st
 
+from primary.files import JobFile
+from web import downloads, files
+from web.access import Headers
 from web.files import wanted_range
 from web.problems import Problem
 
@@ -131,6 +138,20 @@ def test_a_live_log_grows(web: Any, kit: Any, live: Path) -> None:
     assert "two" in web.get(f"/jobs/{kit.RUNNING}", accept="text/html").text
 
 
+def test_a_live_log_comes_in_pieces(
+    web: Any, kit: Any, live: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.write_bytes(b"0123456789")
+    monkeypatch.setattr(downloads, "PIECE", 4)
+    following = "0"
+    for part in (b"0123", b"4567", b"89", b""):
+        answer = web.get(f"/jobs/{kit.RUNNING}/log?offset={following}")
+        assert (answer.body, answer.headers["x-log-offset"]) == (part, following)
+        following = answer.headers["x-log-size"]
+    assert following == "10"
+    assert web.get(f"/jobs/{kit.RUNNING}/log?tail=3").body == b"789"
+
+
 def test_a_live_log_that_has_not_grown_is_not_sent_again(web: Any, kit: Any, live: Path) -> None:
     for path in (f"/data/{kit.RUNNING}/job_log.txt", f"/jobs/{kit.RUNNING}/log?offset=2"):
         tag = web.get(path).headers["etag"]
@@ -151,6 +172,14 @@ def test_the_end_of_a_log(web: Any, kit: Any, live: Path) -> None:
     assert web.get(f"/jobs/{kit.DONE}/log?tail=5").body == kit.LOG[-5:]
 
 
+def test_far_behind_the_end_of_a_log_there_is_nothing(web: Any, kit: Any) -> None:
+    path = f"/jobs/{kit.DONE}/log"
+    for far in (2**44, 2**62, 10**40):  # farther than a file system can seek
+        assert web.get(f"{path}?offset={far}").headers["x-log-size"] == str(len(kit.LOG))
+        found = web.get(f"{path}/search?q=first&from={far}").json
+        assert (found["data"], found["next"]) == ([], None)
+
+
 def test_a_log_that_ends_is_sent_once_more(web: Any, kit: Any) -> None:
     """Its bytes may be the same: that they are the last is news."""
     path = f"/jobs/{kit.DONE}/log?offset={len(kit.LOG)}"
@@ -160,3 +189,30 @@ def test_a_log_that_ends_is_sent_once_more(web: Any, kit: Any) -> None:
     assert web.get(f"/jobs/{kit.BROKEN}/log", if_none_match=never.headers["etag"]).status == 304
     waiting = web.get(f"/jobs/{kit.RUNNING}/log").headers["etag"]
     assert waiting != never.headers["etag"]
+
+
+def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(tmp_path: Path) -> None:
+    path = tmp_path / "job_log.txt"
+    path.write_bytes(b"x" * 3_000_000)
+
+    def app(environ: Any, start: Any) -> Any:
+        file = JobFile(path.open("rb"), 3_000_000, live=True)
+        answer = files.answer(file, Headers({}), content_type="text/plain", etag=None)
+        os.truncate(path, 1000)
+        start("200 OK", answer.headerlist)
+        return environ["wsgi.file_wrapper"](answer.body)
+
+    sockets: dict[int, Any] = {}
+    server = waitress.create_server(app, host="127.0.0.1", port=0, threads=1, map=sockets)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        with socket.create_connection(("127.0.0.1", server.effective_port), timeout=60) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            got = b"".join(iter(lambda: client.recv(65536), b""))
+    finally:
+        server.close()
+        thread.join()
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert b"Content-Length: 3000000" in head
+    assert body == b"x" * 1000, "the client sees that the rest is missing"

@@ -204,5 +204,11 @@ def test_it_is_bounded_whatever_the_log_holds(log: str) -> None:
         assert all(len(line.text) <= LONGEST and "\n" not in line.text for line in found)
 
 
+def test_a_number_far_behind_the_word_is_not_its_own() -> None:
+    # Nor is it looked for: through a line of 64 KiB of "error error ..." that took seconds.
+    assert not looks_wrong("error in the last step: 5")
+    assert looks_wrong(f"error {'word ' * 40}: 5")
+
+
 def test_long_lines_are_cut() -> None:
     assert len(last_lines("error " + "x" * 10_000)[0].text) == LONGEST

@@ -144,7 +144,7 @@ def test_what_comes_is_what_is_documented(
             *("--config-file", str(Path(__file__).with_name("schemathesis.toml"))),
             *("run", f"{address}/openapi.json", "--no-color", "--header", f"Accept: {accept}"),
             *options,
-            *("--max-examples", os.environ.get("SCHEMATHESIS_EXAMPLES", "10")),
+            *("--max-examples", os.environ.get("SCHEMATHESIS_EXAMPLES", "15")),
             *("--seed", os.environ.get("SCHEMATHESIS_SEED", "1")),
         ],
         cwd=tmp_path,

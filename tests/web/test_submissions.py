@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from primary import copies
 from web.access import Access
 from web.routes import application
 
@@ -62,6 +63,18 @@ def test_what_cannot_be_run_once_more(past: Any, kit: Any, data: Path, models: P
     assert web.post(path).status == 404
     assert web.get(f"/jobs/{kit.DONE}").json["may_rerun"] is False
     assert count(web) == 3
+
+
+def test_too_many_large_copies_are_to_be_asked_for_again(
+    past: Any, kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = kit.Browser(past)
+    monkeypatch.setattr(copies, "LONG", 0)
+    with past.site.primary._copies._turn(1), past.site.primary._copies._turn(1):
+        refused = web.post(f"/jobs/{kit.DONE}/rerun")
+    assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+    assert "2 large inputs are being copied already" in refused.json["message"]
+    assert web.post(f"/jobs/{kit.DONE}/rerun").status == 200
 
 
 # --- examples

@@ -88,6 +88,7 @@ END = b"--XX--\r\n"
         (part("a", b"1") + part("a", b"2") + END, 400, "a"),
         (part("zip_file", b"1", '; filename="f"') * 2 + END, 400, "zip_file"),
         (part("model", b"1", '; filename="f"') + END, 400, "model"),
+        (part("zip_file", b"", '; filename="f.zip"') + END, 400, "zip_file"),
         (part("a", b"\xff") + END, 400, "a"),
         (b"".join(part(str(n), b"1") for n in range(uploads.MAX_FIELDS + 1)) + END, 400, None),
         (part("a", b"1"), 400, None),
