@@ -41,7 +41,10 @@ COMMANDS = {
 }
 
 # what ``from modelrunner import ...`` gives, of client.api
-PUBLIC = ("Client", "ClientError", "BadInput", "TimedOut", "Unreachable")
+PUBLIC = (
+    *("Client", "ClientError", "BadInput", "TimedOut", "Unreachable"),
+    *("Job", "JobDetail", "LogPart", "OutputFile"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,18 @@ from client.connection import SERVER_VARIABLE, TIMEOUT, TRIES, Connection, OnPro
 from client.errors import BadInput, ClientError, TimedOut, Unreachable
 from client.following import Following, LogPart, OnLog, OnState, job_path
 from client.multipart import Body
-from client.shapes import Job, JobDetail, JobState, Model, Node, OutputFile, Record
+from client.shapes import (
+    Job,
+    JobDetail,
+    JobState,
+    LogMatch,
+    Model,
+    Node,
+    OutputFile,
+    Record,
+    Timeline,
+)
+from client.sources import Source
 
 __all__ = ["BadInput", "Client", "ClientError", "LogPart", "TimedOut", "Unreachable"]
 
@@ -60,6 +71,9 @@ class Client:
         key = key or os.environ.get(KEY_VARIABLE)
         self._http = Connection(address, key, timeout=timeout, tries=tries)
 
+    def __repr__(self) -> str:
+        return f"Client({self.server!r})"
+
     @property
     def server(self) -> str:
         """The address that is spoken to."""
@@ -70,52 +84,62 @@ class Client:
     def submit(
         self,
         model: str,
-        source: str | os.PathLike[str],
+        source: Source,
         *,
         name: str | None = None,
+        idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> JobDetail:
-        """Submit a zip file, a folder (which is zipped), or the http(s) address of a zip.
+        """Submit a zip, a folder (which is zipped), or the http(s) address of a zip.
 
-        Returns the job. ``on_progress`` is called with bytes sent and bytes in all. Sent
-        again where the connection drops, and still one job: each call has an
-        Idempotency-Key. Raises BadInput with all ``findings`` where the input is not as
-        the model wants it, and OSError for a file that cannot be read.
+        A zip is a path, or a file that is open for reading bytes. Returns the job.
+        ``on_progress`` is called with bytes sent and bytes in all. Sent again where the
+        connection drops, and still one job, by an Idempotency-Key. Give one of your own
+        (1 to 255 printable ASCII characters), and the same call is answered with the same
+        job in another run of your program, too. Raises BadInput with all ``findings``
+        where the input is not as the model wants it, OSError for a file that cannot be
+        read, and ClientError (status 422) where the key stands for another job.
         """
         fields = {"job_name": name or sources.name(source), "model": model}
-        if sources.is_address(source):
-            body = Body(fields | {"zip_url": os.fspath(source)})
-            return self._made("/jobs", body, on_progress)
+        key = idempotency_key
+        if isinstance(source, str) and sources.is_address(source):
+            return self._made("/jobs", Body(fields | {"zip_url": source}), key, on_progress)
         with sources.opened(source) as file:
             body = Body(fields, "zip_file", f"{sources.name(source)}.zip", file)
-            return self._made("/jobs", body, on_progress)
+            return self._made("/jobs", body, key, on_progress)
 
-    def rerun(self, job: JobOrId, *, name: str | None = None) -> JobDetail:
+    def rerun(
+        self, job: JobOrId, *, name: str | None = None, idempotency_key: str | None = None
+    ) -> JobDetail:
         """A new job on the input of an old one, which it names as ``rerun_of``."""
-        return self._made(job_path(_id(job), "rerun"), Body({"job_name": name} if name else {}))
+        body = Body({"job_name": name} if name else {})
+        return self._made(job_path(_id(job), "rerun"), body, idempotency_key)
 
-    def example(self, model: str) -> JobDetail:
+    def example(self, model: str, *, idempotency_key: str | None = None) -> JobDetail:
         """Run a model on its own example input; returns the job."""
-        return self._made(f"{_model_path(model)}/example", Body({}))
+        return self._made(f"{_model_path(model)}/example", Body({}), idempotency_key)
 
     def validate(
         self,
         model: str,
-        source: str | os.PathLike[str],
+        source: Source,
         *,
         on_progress: OnProgress | None = None,
     ) -> None:
-        """Check a zip file or a folder as an input, without running it.
+        """Check a zip or a folder as an input, without running it; an address cannot be checked.
 
-        Raises BadInput with all ``findings``.
+        Raises BadInput with all ``findings``, and OSError for a file that cannot be read.
         """
         with sources.opened(source) as file:
             body = Body({}, "zip_file", f"{sources.name(source)}.zip", file)
             self._http.post(f"{_model_path(model)}/validate", body, on_progress=on_progress)
 
-    def _made(self, path: str, body: Body, on_progress: OnProgress | None = None) -> JobDetail:
+    def _made(
+        self, path: str, body: Body, key: str | None, on_progress: OnProgress | None = None
+    ) -> JobDetail:
         """Post what makes a job; one key for all its tries, so that it makes one job."""
-        answer = self._http.post(path, body, key=str(uuid.uuid4()), on_progress=on_progress)
+        key = str(uuid.uuid4()) if key is None else key
+        answer = self._http.post(path, body, key=key, on_progress=on_progress)
         id = str(self._http.taken(answer, "id"))
         try:
             return self.job(id)
@@ -138,7 +162,7 @@ class Client:
     def jobs(
         self,
         *,
-        states: Sequence[str] = (),
+        states: str | Sequence[str] = (),
         model: str | None = None,
         text: str | None = None,
         since: date | str | None = None,
@@ -148,7 +172,8 @@ class Client:
     ) -> list[Job]:
         """The newest jobs first; without ``limit`` up to 10,000 (``all_jobs`` has no end).
 
-        ``text`` is looked for in names and at the beginning of ids. ``since`` and
+        ``states``: one or more, such as "FAILED" or ("FAILED", "KILLED"). ``text`` is
+        looked for in names and at the beginning of ids. ``since`` and
         ``until`` are days in UTC (as dates, or 2026-11-23), both inclusive, or RFC 3339 times.
         """
         return lists.page(
@@ -158,7 +183,7 @@ class Client:
     def all_jobs(
         self,
         *,
-        states: Sequence[str] = (),
+        states: str | Sequence[str] = (),
         model: str | None = None,
         text: str | None = None,
         since: date | str | None = None,
@@ -202,6 +227,10 @@ class Client:
     def tail(self, job: JobOrId, size: int = 64 * 1024) -> LogPart:
         """The last ``size`` bytes of what the log holds now, up to 16 MiB."""
         return Following(self._http, _id(job)).tail(size)
+
+    def search(self, job: JobOrId, text: str) -> Iterator[LogMatch]:
+        """The lines of what the log holds now that hold ``text``, in any case."""
+        return lists.matches(self._http, job_path(_id(job), "log", "search"), text)
 
     def follow(self, job: JobOrId, after: LogPart | None = None) -> Iterator[LogPart]:
         """The log as it grows, until the job has ended. A restart of the server is waited out.
@@ -263,6 +292,10 @@ class Client:
         """The models, with what each takes and gives."""
         return cast(list[Model], self._http.member("/models", "data"))
 
+    def model_errors(self) -> dict[str, str]:
+        """Why a model cannot be used, by its folder; empty when all can."""
+        return cast(dict[str, str], self._http.member("/models", "errors"))
+
     def example_input(
         self,
         model: str,
@@ -277,6 +310,10 @@ class Client:
     def status(self) -> list[Node]:
         """The nodes, the primary first."""
         return cast(list[Node], self._http.member("/status", "data"))
+
+    def timeline(self, hours: int = 24) -> Timeline:
+        """Which worker ran what in the last ``hours``: 1 to 168."""
+        return cast(Timeline, self._http.get(f"/status/timeline?hours={hours}"))
 
     def doctor(self) -> list[str]:
         """What somebody should look at; empty when all is well."""

@@ -262,10 +262,14 @@ class Connection:
             text = f"{self.server} answered {status} {response.reason}"
             if 300 <= status < 400 and (elsewhere := response.getheader("Location")):
                 text += f", and leads to {elsewhere}; give that server's address instead (--server)"
+            elif status < 500 or status == http.HTTPStatus.NOT_IMPLEMENTED:
+                text += "; is it a Model Runner that answers there?"
             return ClientError(text, status, retry_after=wait)
 
     def _unreachable(self, error: Exception) -> Unreachable:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if getattr(error, "reason", "") == "WRONG_VERSION_NUMBER":  # of ssl.SSLError
+            reason = "it does not speak HTTPS; try http://"
         return Unreachable(
             f"no answer from {self.server}: {reason}; is it running there? "
             f"Another address is set with --server or {SERVER_VARIABLE}"

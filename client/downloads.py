@@ -20,12 +20,20 @@ def fetch(http_: Connection, path: str, target: Path, on_progress: OnProgress | 
     """
     part = target.with_name(f".{target.name}.part")
     try:
-        with part.open("wb") as file:
+        with _opened(part, target) as file:
             _fetch(http_, path, file, on_progress)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def _opened(part: Path, target: Path) -> BinaryIO:
+    try:
+        return part.open("wb")
+    except OSError as e:
+        e.filename = str(target)  # the name that was given, not ours
+        raise
 
 
 def _fetch(http_: Connection, path: str, file: BinaryIO, on_progress: OnProgress | None) -> None:

@@ -10,8 +10,9 @@ from client.shapes import Finding
 class ClientError(Exception):
     """The server refused. ``status`` is HTTP's; ``field`` names the form field that is wrong.
 
-    ``findings`` are all things that are wrong with an input; ``str`` shows them below
-    the message, a line each. ``retry_after``: seconds until the server wants to be asked again.
+    ``findings`` are all things that are wrong with an input; ``str`` shows below the
+    message, a line each, those that it does not say itself. ``retry_after``: seconds
+    until the server wants to be asked again.
     """
 
     def __init__(
@@ -29,7 +30,9 @@ class ClientError(Exception):
 
     def __str__(self) -> str:
         below = (
-            f"  {f['file']}: expected {f['expected']}; found {f['found']}" for f in self.findings
+            f"  {f['file']}: expected {f['expected']}; found {f['found']}"
+            for f in self.findings
+            if f["found"] != self.message
         )
         return "\n".join([self.message, *below])
 

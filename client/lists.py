@@ -1,4 +1,4 @@
-"""Lists of jobs: asked for in pages, from the newest on."""
+"""Lists that are asked for in pages: jobs from the newest on, and lines of a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from client.connection import Connection
 from client.errors import ClientError
-from client.shapes import Job
+from client.shapes import Job, LogMatch
 
 PAGE = 1_000  # jobs that are asked for at once
 AMBIGUOUS = 5  # jobs that an error names
@@ -19,10 +19,10 @@ Day = date | str | None
 
 
 def query(
-    states: Sequence[str], model: str | None, text: str | None, since: Day, until: Day
+    states: str | Sequence[str], model: str | None, text: str | None, since: Day, until: Day
 ) -> Query:
-    """The filters as the server wants them."""
-    wanted = [("state", state) for state in states]
+    """The filters as the server wants them. One state is a str, which is a sequence as well."""
+    wanted = [("state", state) for state in ([states] if isinstance(states, str) else states)]
     for field, value in (("model", model), ("q", text), ("from", since), ("to", until)):
         if value is not None:
             wanted.append((field, value if isinstance(value, str) else _moment(value)))
@@ -76,3 +76,12 @@ def find(http: Connection, prefix: str) -> str:
             f"{prefix!r} begins the ids of more than one job: {', '.join(shown + more)}"
         )
     return found[0]["uuid"]
+
+
+def matches(http: Connection, path: str, text: str) -> Iterator[LogMatch]:
+    """The lines of a log that hold ``text``, as far as somebody reads. ``path``: its search's."""
+    at: int | None = 0
+    while at is not None:
+        answer = http.get(f"{path}?{urlencode({'q': text, 'from': at})}")
+        yield from cast(list[LogMatch], http.taken(answer, "data"))
+        at = cast(int | None, answer.get("next"))

@@ -35,7 +35,7 @@ class Body:
         self._tail = f"{'' if file is None else chr(13) + chr(10)}--{boundary}--\r\n".encode()
         self._file = file
         self._start = file.tell() if file else 0
-        self._file_size = os.fstat(file.fileno()).st_size - self._start if file else 0
+        self._file_size = file.seek(0, os.SEEK_END) - self._start if file else 0
         self.size = len(self._head) + self._file_size + len(self._tail)
 
     def pieces(self, size: int) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ Status = Literal["CREATED", "QUEUED", "RUNNING", "PROCESSED", "COMPLETE", "FAILE
 Failure = Literal["input", "model", "limit", "lost", "system"]
 Kind = Literal["picture", "table", "text", "other"]
 Source = Literal["upload", "url", "drop"]
+RunEnd = Literal["RUNNING", "COMPLETE", "FAILED", "KILLED", "LOST"]
 Liveness = Literal["alive", "unreachable", "lost", "stopped", "new"]
 
 EventKind = Literal[
@@ -194,6 +195,35 @@ class Model(TypedDict):
     output_description: str
     example: str | None
     version: str
+
+
+class Run(TypedDict):
+    """One run of a job on a worker. ``ended`` is None while it runs."""
+
+    worker: str
+    job: str
+    name: str
+    model: str
+    attempt: int
+    started: str
+    ended: str | None
+    end: RunEnd
+
+
+class Timeline(TypedDict):
+    """Which worker ran what. ``cut``: there were older runs, so ``since`` is later than asked."""
+
+    since: str
+    until: str
+    cut: bool
+    data: list[Run]
+
+
+class LogMatch(TypedDict):
+    """A line of a log. ``offset`` is that of its first byte."""
+
+    offset: int
+    text: str
 
 
 class OutputFile(TypedDict):

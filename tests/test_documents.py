@@ -74,7 +74,7 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_options_in_the_readme_exist() -> None:
-    for command in ("serve", "submit", "log"):
+    for command in ("serve", "submit", "check", "example", "log", "outputs"):
         shown = subprocess.run(
             [sys.executable, "-m", "modelrunner", command, "--help"],
             cwd=ROOT,
@@ -82,7 +82,9 @@ def test_options_in_the_readme_exist() -> None:
             capture_output=True,
             text=True,
         ).stdout
-        for line in re.findall(rf"^modelrunner {command} .*$", README, re.M):
+        lines = re.findall(rf"modelrunner {command} [^`\n]*", README)
+        assert lines, command
+        for line in lines:
             for option in re.findall(r"--[a-z-]+", line):
                 assert option in shown, f"{command} {option}"
 

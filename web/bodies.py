@@ -38,6 +38,7 @@ def _form(needed: dict[str, Schema]) -> Schema:
     return {"type": "object", "properties": needed, "required": list(needed)}
 
 
+_NO_FORMAT: Schema = {name: value for name, value in _URL.items() if name != "format"}
 _NEW: dict[str, Schema] = {"job_name": _NAME, "model": _MODEL}
 SUBMITTED = Body(
     "A form with zip_file or zip_url; or the zip itself, with job_name and model in the address.",
@@ -45,7 +46,8 @@ SUBMITTED = Body(
         # A browser sends the field that was left empty, too: so neither is needed here.
         _MULTIPART: {
             "type": "object",
-            "properties": _NEW | {"zip_file": _ZIP, "zip_url": {"type": "string"}},
+            # as an address in any case: the format would forbid the empty one
+            "properties": _NEW | {"zip_file": _ZIP, "zip_url": _NO_FORMAT},
             "required": list(_NEW),
         },
         _URLENCODED: _form(_NEW | {"zip_url": _URL}),

@@ -74,12 +74,15 @@ class Site:
         return self.access.role(self.headers()) == "admin"
 
     def need_admin(self, what: str) -> None:
-        if not self.is_admin():
-            raise Problem(
-                403,
-                f"{what} needs the admin key: sign in at /signin in the browser, or send "
-                f"it as 'Authorization: Bearer <key>' (MODELRUNNER_KEY for our own client)",
-            )
+        if self.is_admin():
+            return
+        if self.headers().get("Authorization"):
+            raise Problem(403, f"{what} needs the admin key, and the key that was sent is another")
+        raise Problem(
+            403,
+            f"{what} needs the admin key: sign in at /signin in the browser, or send "
+            f"it as 'Authorization: Bearer <key>' (MODELRUNNER_KEY for our own client)",
+        )
 
     def by(self) -> str:
         """Who is asking, for the ledger."""

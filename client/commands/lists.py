@@ -73,7 +73,7 @@ def jobs(
     """List the jobs, the newest first.
 
     --json prints a list of jobs. A terminal gets short ids, which will do wherever a job is
-    asked for.
+    asked for; a pipe gets whole ids and times, with tabs between them.
     """
     every = client.all_jobs(states=states, model=model, text=text, since=since, until=until)
     if everything:
@@ -98,22 +98,19 @@ def _list(found: Iterable[Job], raw: bool) -> None:
         return
     tty = sys.stdout.isatty()
     heads = ("id", "name", "model", "state", "created (UTC)", "reason")
-    if tty:
-        show.table(heads, [_row(job, SHORT) for job in found])
+    if not tty:
+        for job in found:  # as they come: there may be many
+            show.table(heads, [_row(job, job["uuid"], job["created"])])
         return
-    for job in found:  # as they come: there may be many
-        show.table(heads, [_row(job, None)])
+    rows = [_row(job, job["uuid"][:SHORT], job["created"][5:16].replace("T", " ")) for job in found]
+    if rows:
+        show.table(heads, rows)
+    else:
+        show.say("No job is like this.")
 
 
-def _row(job: Job, short: int | None) -> tuple[str, ...]:
-    return (
-        job["uuid"][:short],
-        job["name"],
-        job["model"],
-        job["status"],
-        job["created"][5:16].replace("T", " "),
-        job["reason"] or "",
-    )
+def _row(job: Job, id: str, created: str) -> tuple[str, ...]:
+    return (id, job["name"], job["model"], job["status"], created, job["reason"] or "")
 
 
 @command("0 all well; 2 wrong use; 3 not reachable or refused.")
@@ -139,8 +136,16 @@ def status(client: Client, raw: bool, id: str | None) -> None:
     show.table(heads, [_node(node) for node in nodes], headed=True)
 
 
+# what one asks for first; the others follow in the server's order
+_FIRST = (
+    *("uuid", "name", "model", "status", "reason", "progress", "waiting", "place"),
+    *("worker", "created", "started", "ended"),
+)
+
+
 def _one(job: JobDetail) -> None:
-    members: dict[str, object] = {name: value for name, value in job.items() if value is not None}
+    ordered: dict[str, object] = dict.fromkeys(_FIRST) | dict(job)
+    members = {name: value for name, value in ordered.items() if value is not None}
     if remark := members.pop("worker_remark", None):
         members["status"] = f"{members['status']}; {remark}"
     wide = max(map(len, members)) + 2
@@ -194,6 +199,8 @@ def models(client: Client, raw: bool) -> None:
         return
     heads = ("name", "title", "its input must hold", "example")
     show.table(heads, [_model(model) for model in found])
+    for folder, why in client.model_errors().items():
+        show.say(f"{folder} cannot be used: {why}")
 
 
 def _model(model: Model) -> tuple[str, ...]:

@@ -34,6 +34,14 @@ CODES = (
 )
 
 
+key_option = click.option(
+    "--idempotency-key",
+    metavar="TEXT",
+    help="Make one job for this text of yours, however often it is sent: the same command, "
+    "after a break, goes on with the same job.",
+)
+
+
 def _may_wait(body: C) -> C:
     for option in (
         as_json,
@@ -48,20 +56,35 @@ def _may_wait(body: C) -> C:
 
 
 @command(CODES)
-@model_option(True, "The model to run.")
+@model_option(True, "The model to run; `modelrunner models` lists them.")
 @click.option("--name", help="The job's name; without it, the file's.")
+@key_option
 @_may_wait
-@click.argument("source", metavar="ZIP|FOLDER|URL", shell_complete=files)
-def submit(client: Client, model: str, name: str | None, source: str, **then: Any) -> None:
+@click.argument("source", metavar="ZIP|FOLDER|URL|-", shell_complete=files)
+def submit(
+    client: Client,
+    model: str,
+    name: str | None,
+    idempotency_key: str | None,
+    source: str,
+    **then: Any,
+) -> None:
     """Submit a zip, a folder or the address of a zip, to run a model on it.
 
-    Prints the job's id, alone; with --json the job, as `status --json JOB` does.
+    - is a zip on standard input. Prints the job's id, alone; with --json the job, as
+    `status --json JOB` does.
     """
     _prepare(then["output"])
     _tell_of_zipping(source)
     try:
         with show.bar("Sending", "Being checked") as progress:
-            job = client.submit(model, source, name=name, on_progress=progress)
+            job = client.submit(
+                model,
+                _read(source),
+                name=name,
+                idempotency_key=idempotency_key,
+                on_progress=progress,
+            )
     except OSError as e:
         raise _unreadable(source, e) from None
     except KeyboardInterrupt:
@@ -72,15 +95,18 @@ def submit(client: Client, model: str, name: str | None, source: str, **then: An
 
 @command(CODES)
 @click.option("--name", help="The new job's name; without it, the old one's.")
+@key_option
 @_may_wait
 @job_argument
-def rerun(client: Client, job: str, name: str | None, **then: Any) -> None:
+def rerun(
+    client: Client, job: str, name: str | None, idempotency_key: str | None, **then: Any
+) -> None:
     """Run a job's input again, as a new job that names the old one.
 
     Prints the new job's id, alone; with --json the job, as `status --json JOB` does.
     """
     _prepare(then["output"])
-    _go_on(client, client.rerun(job, name=name), **then)
+    _go_on(client, client.rerun(job, name=name, idempotency_key=idempotency_key), **then)
 
 
 @command(CODES)
@@ -112,9 +138,9 @@ def example(client: Client, model: str, save: Path | None, **then: Any) -> None:
 @command("0 the input is good; 1 it is bad; 2 wrong use; 3 not reachable or refused.")
 @model_option(True, "The model that shall run on it.")
 @as_json
-@click.argument("source", metavar="ZIP|FOLDER", shell_complete=files)
+@click.argument("source", metavar="ZIP|FOLDER|-", shell_complete=files)
 def check(client: Client, model: str, raw: bool, source: str) -> None:
-    """Check an input without running it.
+    """Check an input without running it; - is a zip on standard input.
 
     Prints what is wrong: the file, what was expected, what was found. --json prints an
     object: good (true or false), message, findings (of file, expected, found).
@@ -124,7 +150,7 @@ def check(client: Client, model: str, raw: bool, source: str) -> None:
     _tell_of_zipping(source)
     try:
         with show.bar("Sending", "Being checked") as progress:
-            client.validate(model, source, on_progress=progress)
+            client.validate(model, _read(source), on_progress=progress)
     except OSError as e:
         raise _unreadable(source, e) from None
     except BadInput as e:
@@ -148,14 +174,19 @@ def _prepare(output: Path | None) -> None:
         output.mkdir(parents=True, exist_ok=True)
 
 
+def _read(source: str) -> sources.Source:
+    return sys.stdin.buffer if source == "-" else source
+
+
 def _tell_of_zipping(source: str) -> None:
-    if sys.stderr.isatty() and Path(source).is_dir():
+    if sys.stderr.isatty() and source and Path(source).is_dir():
         show.say(f"Zipping {source} ...")
 
 
 def _unreadable(source: str, error: OSError) -> click.UsageError:
-    named = error.filename or source
-    return click.UsageError(f"{show.line(str(named))}: {error.strerror or error}")
+    named = show.line(str(error.filename or source))
+    said = error.strerror or str(error)
+    return click.UsageError(f"{named}: {said}" if named else said)
 
 
 def _go_on(
@@ -182,6 +213,5 @@ def _go_on(
     if not follows:
         return
     with_log = waits and not quiet and not raw
-    finish(
-        client, until_ended(client, id, timeout, with_log=with_log, raw_log=raw_log), output, raw
-    )
+    ended = until_ended(client, id, timeout, with_log=with_log, raw_log=raw_log)
+    finish(client, ended, output, raw, with_log=with_log)

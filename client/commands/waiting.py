@@ -66,8 +66,9 @@ def wait(
     """
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-    ended = until_ended(client, job, timeout, with_log=not quiet and not raw, raw_log=raw_log)
-    finish(client, ended, output, raw)
+    with_log = not quiet and not raw
+    ended = until_ended(client, job, timeout, with_log=with_log, raw_log=raw_log)
+    finish(client, ended, output, raw, with_log=with_log)
 
 
 def until_ended(
@@ -92,8 +93,13 @@ def until_ended(
         sys.exit(INTERRUPTED)
 
 
-def finish(client: Client, job: JobDetail, output: Path | None, raw: bool) -> None:
-    """Fetch what is wanted, say how the job ended, and exit as it did."""
+def finish(
+    client: Client, job: JobDetail, output: Path | None, raw: bool, *, with_log: bool
+) -> None:
+    """Fetch what is wanted, say how the job ended, and exit as it did.
+
+    ``with_log``: the log has been shown.
+    """
     if output is not None:
         if job["log"]:
             with show.bar("job_log.txt") as progress:
@@ -106,7 +112,7 @@ def finish(client: Client, job: JobDetail, output: Path | None, raw: bool) -> No
     if raw:
         show.as_json(job)
     show.say(ending(job))
-    if hint := _hint(job, fetched=output is not None):
+    if hint := _hint(job, fetched=output is not None, with_log=with_log):
         show.say(hint)
     if job["status"] != "COMPLETE":
         sys.exit(FAILED)
@@ -119,9 +125,11 @@ def ending(job: JobDetail) -> str:
     return f"Job {job['uuid']} {job['status']}{unsure}{reason}"
 
 
-def _hint(job: JobDetail, *, fetched: bool) -> str:
+def _hint(job: JobDetail, *, fetched: bool, with_log: bool) -> str:
     """What can be done now; empty where there is nothing, or nobody who reads it."""
     short = job["uuid"][:SHORT]
+    if job["failure"] == "model" and with_log:
+        return ""  # what the model said stands above
     if job["failure"] is not None:
         return _HINTS.get(job["failure"], "").format(id=short)
     if job["output"] and not fetched and sys.stderr.isatty():

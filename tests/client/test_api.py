@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from client import following, lists
-from client.api import Client, ClientError, TimedOut, Unreachable
+from client.api import BadInput, Client, ClientError, TimedOut, Unreachable
 from client.shapes import JobDetail, JobState
 from tests.relay import relay
+from tests.system import wait_for
 
 LIMIT = 30  # seconds for anything to happen
 
@@ -77,14 +78,16 @@ def test_killing(client: Client, good: Path, hand: Any) -> None:
     assert client.kill(id)["status"] == "QUEUED", "asking again is no error"
     with pytest.raises(TimedOut):
         client.kill(id, wait=True, timeout=0.1)
+    other = client.submit("echo", good)["uuid"]
     waiting: list[JobDetail] = []
-    killing = in_background(lambda: waiting.append(client.kill(id, wait=True)))
-    hand.start(id)
-    hand.end(id, b"", well=False)
+    killing = in_background(lambda: waiting.append(client.kill(other, wait=True)))
+    wait_for(lambda: client.job(other)["kill_requested"], "the request to be there")
+    hand.start(other)
+    hand.end(other, b"", well=False)
     killing.join(LIMIT)
     assert waiting[0]["status"] == "FAILED"
     with pytest.raises(ClientError, match="has ended already"):
-        client.kill(id)
+        client.kill(other)
 
 
 @pytest.mark.parametrize("hand", ["submit"], indirect=True)
@@ -348,3 +351,47 @@ def test_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_address_that_is_none(server: str) -> None:
     with pytest.raises(ClientError, match="HOST:PORT"):
         Client(server)
+
+
+def test_states_may_be_one_word(client: Client, good: Path) -> None:
+    id = client.submit("echo", good)["uuid"]
+    assert [job["uuid"] for job in client.jobs(states="QUEUED")] == [id]
+    assert client.jobs(states="FAILED") == list(client.all_jobs(states="FAILED")) == []
+
+
+def test_searching_a_log_goes_on_to_its_end(client: Client, good: Path, hand: Any) -> None:
+    id = client.submit("echo", good)["uuid"]
+    hand.start(id)
+    hand.end(id, b"".join(b"step %d\nquiet\n" % n for n in range(250)))
+    found = list(client.search(id, "STEP"))
+    assert [line["text"] for line in found] == [f"step {n}" for n in range(250)]
+    log = client.log(id).data
+    assert all(log[line["offset"] :].startswith(line["text"].encode()) for line in found)
+    assert list(client.search(id, "nothing like it")) == []
+
+
+def test_what_ran_in_the_last_day(client: Client, good: Path, hand: Any) -> None:
+    id = client.submit("echo", good)["uuid"]
+    hand.start(id)
+    (run,) = client.timeline()["data"]
+    assert client.timeline(1)["data"] == [run]
+    assert (run["job"], run["worker"], run["ended"], run["end"]) == (id, "w", None, "RUNNING")
+
+
+def test_a_target_that_cannot_be_written_is_named_as_it_was_given(
+    client: Client, good: Path, tmp_path: Path
+) -> None:
+    id = client.submit("echo", good)["uuid"]
+    target = tmp_path / "no such folder" / "in.zip"
+    with pytest.raises(FileNotFoundError) as caught:
+        client.download(id, "input.zip", target)
+    assert caught.value.filename == str(target)
+
+
+def test_an_error_does_not_say_the_same_twice(client: Client, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(b"no zip")
+    with pytest.raises(BadInput) as caught:
+        client.submit("echo", bad)
+    assert str(caught.value) == caught.value.message and caught.value.findings
+    assert repr(client) == f"Client({client.server!r})"

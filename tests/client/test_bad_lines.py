@@ -151,6 +151,28 @@ def test_a_job_that_was_made_is_named_though_the_line_is_gone(script: Script, go
         Client(line.url).submit("echo", good)
 
 
+@pytest.mark.parametrize("status", ["404 File not found", "501 Unsupported method"])
+def test_a_refusal_in_another_form_asks_who_that_is(script: Script, status: str) -> None:
+    with pytest.raises(ClientError, match=rf"answered {status}; is it a Model Runner") as caught:
+        Client(script(ok(b"<html>", status=status)).url).job("x")
+    assert caught.value.status == int(status[:3])
+
+
+def test_https_where_it_is_not_spoken() -> None:
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(ok(b"", status="400 Bad Request"))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(Unreachable, match="does not speak HTTPS; try http://"):
+            Client(f"https://127.0.0.1:{listener.getsockname()[1]}").jobs()
+        thread.join()
+
+
 def test_another_address_is_named(script: Script) -> None:
     moved = ok(b"", "Location: https://elsewhere/", status="301 Moved Permanently")
     with pytest.raises(ClientError, match="https://elsewhere/"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from client.api import Client
 from client.commands.lists import remark as remark_of
 from tests.client.process import LIMIT, run
 
@@ -59,7 +61,8 @@ def test_submit_prints_the_id_alone(cli: Any, good: Path, hand: Any) -> None:
     id = done.stdout.strip()
     assert hand.primary.job(id).name == "n"
     assert json.loads(cli("status", "--json", id).stdout)["uuid"] == id
-    assert "QUEUED" in cli("status", id).stdout
+    shown = [line.split(":")[0] for line in cli("status", id).stdout.splitlines()]
+    assert shown[:4] == ["uuid", "name", "model", "status"], "first what one asks for first"
     killed = cli("kill", id[:8])
     assert killed.stdout.startswith(f"Job {id} was asked to end, and is QUEUED; ")
     assert (killed.returncode, killed.stderr) == (0, "")
@@ -112,6 +115,7 @@ def test_the_list(cli: Any, good: Path) -> None:
         cli("submit", "--model", "echo", "--name", name.replace("\t", " "), good)
     rows = [line.split("\t") for line in cli("jobs").stdout.splitlines()]
     assert [row[1] for row in rows] == ["c", "b x", "a"]
+    assert all(datetime.fromisoformat(row[4]) for row in rows), "a pipe gets whole times"
     found = json.loads(cli("jobs", "--json", "--limit", "1", "--state", "queued").stdout)
     assert [job["name"] for job in found] == ["c"]
     assert cli("jobs", "--state", "FAILED").stdout == ""
@@ -205,3 +209,13 @@ def test_listen_addresses_that_are_none(listen: str, tmp_path: Path) -> None:
     done = run("serve", "--data", tmp_path / "d", "--models", tmp_path, "--listen", listen)
     assert done.returncode == 2 and "HOST:PORT" in done.stderr
     assert not (tmp_path / "d").exists()
+
+
+def test_a_model_that_cannot_be_used_is_told_of(
+    cli: Any, hand: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Client(hand.url).model_errors() == {} and cli("models").stderr == ""
+    monkeypatch.setattr(hand.primary, "model_errors", lambda: {"broken": "it has\nno command"})
+    done = cli("models")
+    assert done.returncode == 0 and done.stdout.startswith("echo\t")
+    assert done.stderr == "broken cannot be used: it has no command\n"

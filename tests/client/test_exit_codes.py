@@ -105,7 +105,8 @@ def test_waiting_exits_as_the_job(cli: Any, ended: dict[str, str], how: str, cod
     told = cli("wait", "--json", ended[how])
     assert (told.returncode, json.loads(told.stdout)["status"]) == (code, how)
     if how == "FAILED":
-        assert f"modelrunner log {ended[how][:8]} shows" in done.stderr
+        assert "modelrunner log" not in done.stderr, "it has just been shown"
+        assert f"modelrunner log {ended[how][:8]} shows" in quiet.stderr
 
 
 def test_4_when_it_takes_too_long(cli: Any, good: Path) -> None:

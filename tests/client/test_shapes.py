@@ -14,7 +14,7 @@ from tests.system import ROOT
 
 TYPES = (
     *("Digest", "Job", "JobDetail", "JobState", "RunFacts", "Record", "Node", "ModelFile"),
-    *("Model", "OutputFile", "Finding"),
+    *("Model", "OutputFile", "Finding", "Run", "Timeline", "LogMatch"),
 )
 
 

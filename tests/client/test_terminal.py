@@ -59,15 +59,21 @@ def test_more_jobs_than_are_shown_are_told_of(terminal: Open, hand: Any, good: P
     assert "The newest 1; --limit N or --all shows more." in _ended(terminal("jobs", "--limit", 1))
 
 
+def test_an_empty_list_says_so(terminal: Open) -> None:
+    assert plain(_ended(terminal("jobs", "--state", "FAILED")))[0] == "No job is like this."
+
+
 def _ended(shown: Terminal) -> str:
     assert shown.end() == 0
     return shown.drawn
 
 
 def test_waiting_shows_how_it_stands(terminal: Open, hand: Any, good: Path) -> None:
-    id = Client(hand.url).submit("echo", good)["uuid"]
+    job = Client(hand.url).submit("echo", good)
+    id = job["uuid"]
     shown = terminal("wait", id)
-    assert "no living worker" in shown.until("QUEUED") + shown.until("model")
+    assert job["waiting"], "nobody has taken it"
+    shown.until(f"QUEUED  {job['waiting'][:60]}")
     log = hand.start(id)
     shown.until("RUNNING")
     log.write_bytes(b"first line\nhalf a ")
