@@ -76,10 +76,16 @@ class Job(TypedDict):
 
 
 class JobDetail(Job):
-    """One job, with its place in the queue (0 is next) and why it waits."""
+    """One job, with its place in the queue (0 is next) and why it waits.
+
+    Of a failure: ``advice`` says who must act, and how; ``last_lines`` are those of its log
+    that say why.
+    """
 
     place: int | None
     waiting: str | None
+    advice: str | None
+    last_lines: list[str]
     may_kill: bool
     may_rerun: bool
     worker_liveness: Liveness | None
@@ -181,7 +187,10 @@ class ModelFile(TypedDict):
 
 
 class Model(TypedDict):
-    """What a model takes and gives. ``example``: the path of its example input, if it has one."""
+    """What a model takes and gives, and whether a job of it would run now (``ready``).
+
+    ``example``: the path of its example input, if it has one.
+    """
 
     name: str
     title: str
@@ -194,6 +203,7 @@ class Model(TypedDict):
     input_description: str
     output_description: str
     example: str | None
+    ready: str
     version: str
 
 

@@ -66,6 +66,14 @@ out = pathlib.Path(sys.argv[2])
 print("<script>document.title='owned'</script> \\x1b]0;owned\\x07\\x1b[31mred\\x1b[0m end")
 """
 
+# Gives files that are called pictures: one is, but says no size; one is none; one is empty.
+TORN = """#!/bin/bash
+svg='<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 6"><circle r="3"/></svg>'
+echo "$svg" > "$2/map.svg"
+echo "no picture" > "$2/no.png"
+: > "$2/empty.png"
+"""
+
 # Wants some seconds to end, as a model that saves its state does.
 UNHURRIED = """#!/bin/bash
 trap 'echo saving; sleep 2; exit 1' TERM
@@ -82,6 +90,7 @@ def add_models(system: System) -> None:
     system.add_model("steps", STEPS, required.format("steps"))
     system.add_model("faulty", FAULTY)
     system.add_model("gallery", GALLERY)
+    system.add_model("torn", TORN)
     system.add_model("unhurried", UNHURRIED, "grace = 10")
 
 

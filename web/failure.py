@@ -41,6 +41,22 @@ class Explanation(NamedTuple):
     who: str
 
 
+_TOO_LONG = Explanation(
+    "It ran longer than it may",
+    "A smaller input may fit. Else ask the modeller for a longer limit (timeout in model.toml).",
+)
+_NO_MEMORY = Explanation(
+    "Its memory may have run out",
+    "A smaller input may fit. Else the server's keeper must give its worker more memory.",
+)
+_NO_DISK = Explanation(
+    "Its worker's disk is full",
+    "Nothing may be wrong with your input. Tell the server's keeper, who must make room; run it "
+    "again after that.",
+)
+# A word that only the reason of this limit holds (engine/endings.py, engine/attempt.py).
+_LIMITS = {"longer": _TOO_LONG, "memory": _NO_MEMORY, "disk": _NO_DISK}
+
 _EXPLANATIONS: dict[Failure, Explanation] = {
     "input": Explanation(
         "The input cannot be used",
@@ -72,7 +88,16 @@ _EXPLANATIONS: dict[Failure, Explanation] = {
 
 def explain(job: Job) -> Explanation | None:
     """None unless the job has failed."""
-    return _EXPLANATIONS[job.failure] if job.failure is not None else None
+    if job.failure is None:
+        return None
+    return (job.failure == "limit" and limit(job)) or _EXPLANATIONS[job.failure]
+
+
+def limit(job: Job) -> Explanation | None:
+    """Which limit was reached, if the worker's reason tells."""
+    # What follows is the model's own last line, which may speak of anything.
+    reason = (job.reason or "").partition("; its last line: ")[0]
+    return next((found for word, found in _LIMITS.items() if word in reason), None)
 
 
 def how(job: Job) -> str:
@@ -84,7 +109,7 @@ def how(job: Job) -> str:
     if run is None or job.failure != "model":
         return ""
     if run.signal is not None:
-        return f"{_by_signal(run.signal)} ({signal_name(run.signal)})"
+        return f"it {_by_signal(run.signal)}"
     code = run.exit_code
     if not code:
         return ""
@@ -93,7 +118,7 @@ def how(job: Job) -> str:
     if code > 128 and code - 128 in set(signal.Signals):
         # A shell's way to say that the program it ran died by a signal.
         died = code - 128
-        return f"exit code {code}: its program {_by_signal(died)} ({signal_name(died)})"
+        return f"exit code {code}: its program {_by_signal(died)}"
     return f"exit code {code}"
 
 
@@ -106,4 +131,7 @@ def signal_name(number: int) -> str:
 
 
 def _by_signal(number: int) -> str:
-    return next((text for sig, text in _SIGNALS.items() if sig == number), "died by a signal")
+    """What the signal means, with its name: "crashed (segmentation fault, SIGSEGV)"."""
+    text = next((text for sig, text in _SIGNALS.items() if sig == number), "died by a signal")
+    name = signal_name(number)
+    return f"{text[:-1]}, {name})" if text.endswith(")") else f"{text} ({name})"

@@ -78,7 +78,8 @@ def _ending(job: Job, since: float | None) -> Headline:
 def _failed(job: Job) -> str:
     what = failure.how(job)
     if not what and job.failure is not None:
-        what = history.CLASSES[job.failure]
+        known = failure.limit(job) if job.failure == "limit" else None
+        what = words.small(known.title) if known else history.CLASSES[job.failure]
     if job.run is None:
         return f"Failed before it ran: {what}"
     return f"Failed after {_took(job)}: {what}"

@@ -24,6 +24,7 @@ from ledger.events import (
 )
 from web import words
 
+NO_FILES = 22  # bytes of a zip that holds nothing: its end record alone
 NAMED = 5  # processes that were ended, by name in one sentence
 
 # What went wrong, by who must act.
@@ -97,8 +98,10 @@ def sentence(event: AnyEvent) -> str:
             took = words.duration(run.wall_seconds)
             return f"The model ended well after {took}; its results are on their way"
         case Completed(run=run, output=output):
-            took, size = words.duration(run.wall_seconds), words.size(output.size)
-            return f"Complete: the model ran for {took}, its results are {size}"
+            took = words.duration(run.wall_seconds)
+            if output.size == NO_FILES:
+                return f"Complete: the model ran for {took}, and wrote no files"
+            return f"Complete: the model ran for {took}, its results are {words.size(output.size)}"
         case Failed():
             what = "" if event.failure == "model" else f", {CLASSES[event.failure]}"
             return f"Failed{what}: {event.reason}"

@@ -11,10 +11,11 @@ from msgspec import structs
 from ledger.board import Page, Query
 from ledger.jobs import Job, State
 from primary.server import Primary
-from web import words
+from web import history, words
 
 REASON = 160  # characters of a failure's reason in a row; the job's page has all of it
 _MIDNIGHT = "T00:00:00Z"
+_FIRST = f"0001-01-01{_MIDNIGHT}"  # no earlier time can be written
 
 
 class Row(NamedTuple):
@@ -31,6 +32,7 @@ class Row(NamedTuple):
     clock: str | None
     failure: str
     fault: str
+    has_output: bool
     may_kill: bool
     may_rerun: bool
 
@@ -90,6 +92,8 @@ def last_day(query: Query) -> str:
     """``to`` as the address has it: a day is meant with all of it, so the query ends after it."""
     if not query.until:
         return ""
+    if query.until <= _FIRST:  # there is no day before it
+        return query.until
     if query.until.endswith(_MIDNIGHT):
         return (words.parsed(query.until) - timedelta(days=1)).date().isoformat()
     last = words.parsed(query.until) - timedelta(microseconds=1)
@@ -102,11 +106,13 @@ def _said(primary: Primary, query: Query, page: Page, whole: int) -> str:
     more = page.next is not None or query.before is not None
     if not more:
         return words.many(shown, "job")
-    where = "of the older ones" if query.before is not None else "the newest"
+    older = query.before is not None
     if query.text or query.since or query.until:  # to count these means to read them all
+        where = "of the older ones" if older else "the newest"
         return f"{words.many(shown, 'job')}, {where}" if shown else "no older jobs"
     total = primary.count(query) if _is_filtered(query) else whole
-    return f"{words.many(total, 'job')}, shown: {f'{shown} {where}' if shown > 1 else where}"
+    where = f"{shown:,} of the older ones" if older else f"the newest {shown:,}"
+    return f"{words.many(total, 'job')}; shown: {where}"
 
 
 def _is_filtered(query: Query) -> bool:
@@ -127,6 +133,7 @@ def _row(primary: Primary, job: Job, now: datetime, known: bool) -> Row:
         clock=clock,
         failure=job.failure or "",
         fault=one_line(fault, REASON),
+        has_output=job.output is not None and job.output.size != history.NO_FILES,
         may_kill=not job.final and not job.kill_wanted,
         may_rerun=job.final and known and job.input is not None and not job.purged,
     )

@@ -11,22 +11,13 @@ from ledger.jobs import Job, State
 from primary.errors import NoSuchFile
 from primary.outputs import OutputFile
 from primary.server import Primary
-from web import failure, headline, history, lastlines, preview, terminal
+from web import failure, headline, history, lastlines, preview, tails
 
-LOG_TAIL = 64 * 1024  # bytes of the log that the page shows by itself; log.js reads on
 FILES = 50  # of the output, listed on the job's own page
 PICTURES = 12  # of them shown as pictures
 LONGEST = 200  # characters of the text beside the progress bar
 
 _PROGRESS = re.compile(r"^::progress +\d{1,3} +(\S.*)$", re.MULTILINE)
-
-
-class Tail(NamedTuple):
-    """The end of a log as plain text; it was read between ``start`` and ``end``, in bytes."""
-
-    text: str
-    start: int
-    end: int
 
 
 class Result(NamedTuple):
@@ -47,7 +38,9 @@ class Results(NamedTuple):
 
     @property
     def pictures(self) -> tuple[Result, ...]:
-        shown = (f for f in self.files if f.kind == "picture" and f.size <= preview.PICTURE_SHOWN)
+        shown = (
+            f for f in self.files if f.kind == "picture" and 0 < f.size <= preview.PICTURE_SHOWN
+        )
         return tuple(shown)[:PICTURES]
 
 
@@ -56,7 +49,7 @@ def context(primary: Primary, job: Job) -> dict[str, object]:
     now = datetime.now(UTC)
     records = primary.history(job.id)
     holder = primary.holder(job)
-    tail = _tail(primary, job)
+    tail = tails.of(primary, job)
     progress = primary.progress(job)
     waiting = primary.waiting(job)
     return {
@@ -85,23 +78,7 @@ def _asked(records: list[Record]) -> str | None:
     return times[0] if times else None
 
 
-def _tail(primary: Primary, job: Job) -> Tail | None:
-    """The end of the log; None: there is none."""
-    try:
-        file = primary.open_file(job, "job_log.txt")
-    except NoSuchFile:
-        return None
-    with file:
-        start = max(0, file.size - LOG_TAIL)
-        file.file.seek(start)
-        data = file.file.read(LOG_TAIL)
-    end = start + len(data)
-    if start and (line := data.find(b"\n") + 1):  # begin with a whole line
-        start, data = start + line, data[line:]
-    return Tail(terminal.plain(data, cut=start > 0), start, end)
-
-
-def _doing(tail: Tail) -> str:
+def _doing(tail: tails.Tail) -> str:
     """What the model said with its last progress line."""
     said = _PROGRESS.findall(tail.text)
     return said[-1][:LONGEST] if said else ""
@@ -115,7 +92,8 @@ def _results(primary: Primary, job: Job) -> Results | None:
         outputs = primary.outputs(job)
     except NoSuchFile as e:
         return Results(trouble=str(e))
-    entries = outputs.entries
+    # What lies at the top is what the modeller wants to be seen; a folder may hold thousands.
+    entries = sorted(outputs.entries, key=lambda entry: entry.path.count("/"))
     return Results(tuple(map(_result, entries[:FILES])), len(entries))
 
 

@@ -8,7 +8,7 @@ from ledger.board import Query
 from ledger.jobs import Job, State
 from primary.errors import NoSuchFile
 from primary.server import Primary
-from web import joblist, jobpage, present, shapes
+from web import failure, joblist, jobpage, lastlines, present, shapes, tails
 from web.accept import api_only, names_json
 from web.parameters import Parameters
 from web.problems import Problem
@@ -36,7 +36,8 @@ class Jobs:
         more = {}
         if page.next is not None:
             more["Link"] = f'</jobs?{asked.again(before=str(page.next))}>; rel="next"'
-        return self._site.reply(shapes.JobList(data, page.next), more)
+        listed = shapes.JobList(data, page.next, self._primary.counts())
+        return self._site.reply(listed, more)
 
     def show(self, id: str) -> bottle.HTTPResponse:
         """GET /jobs/<id>"""
@@ -47,6 +48,7 @@ class Jobs:
         }
         if self._site.wants_page():
             return self._site.page("job", may | jobpage.context(self._primary, job))
+        explanation = failure.explain(job)
         return self._site.reply(
             present.detail(
                 job,
@@ -54,6 +56,8 @@ class Jobs:
                 self._primary.progress(job),
                 holder=self._primary.holder(job),
                 waiting=self._primary.waiting(job),
+                advice=explanation.who if explanation else None,
+                last_lines=_last_lines(self._primary, job),
                 **may,
             )
         )
@@ -127,6 +131,12 @@ def _query(asked: Parameters, default: int, most: int) -> Query:
         before=asked.number("before"),
         limit=asked.number("limit", least=1, most=most) or default,
     )
+
+
+def _last_lines(primary: Primary, job: Job) -> tuple[str, ...]:
+    """Of a failed job's log: those that say why, as the page shows them."""
+    tail = tails.of(primary, job) if job.failure else None
+    return tuple(line.text for line in lastlines.last_lines(tail.text)) if tail else ()
 
 
 def _log_size(primary: Primary, job: Job) -> int:

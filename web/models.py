@@ -7,7 +7,7 @@ import os
 import bottle
 
 from primary.errors import PrimaryError, UnknownModel
-from web import files, modelspage, present, problems, shapes, uploads
+from web import files, modelspage, present, problems, shapes, uploads, words
 from web.problems import Problem
 from web.site import Site
 
@@ -20,9 +20,19 @@ class Models:
         """GET /models"""
         if self._site.wants_page():
             return self._page()
-        has = self._primary.has_example
-        models = sorted(self._primary.models().items())
-        data = [present.model(model, has_example=has(name)) for name, model in models]
+        workers = self._primary.nodes()[1:]
+        offers = (
+            modelspage.offer(self._primary, model, workers)
+            for _, model in sorted(self._primary.models().items())
+        )
+        data = [
+            present.model(
+                offer.model,
+                has_example=offer.has_example,
+                ready=f"{words.sentence(offer.word)} {offer.why}".strip(),
+            )
+            for offer in offers
+        ]
         return self._site.reply(shapes.ModelList(data, self._primary.model_errors()))
 
     def _page(self, *, checked: str = "", problem: Problem | None = None) -> bottle.HTTPResponse:

@@ -14,6 +14,8 @@ from spool.manifest import Model
 from web import words
 from web.problems import Problem
 
+INDEX_FROM = 6  # more models than this have a list of links above them
+
 
 class Offer(NamedTuple):
     """A model as a card. ``state`` is the badge's class, ``word`` what it says, ``why`` why."""
@@ -29,14 +31,15 @@ def context(
     primary: Primary, *, checked: str = "", problem: Problem | None = None
 ) -> dict[str, object]:
     """The values of ``views/models.html``; ``checked``: the model that an input was checked for."""
-    models = primary.models()
+    models = sorted(primary.models().values(), key=lambda model: words.order(model.title))
     workers = primary.nodes()[1:]
     return {
-        "offers": [_offer(primary, models[name], workers) for name in sorted(models)],
+        "offers": [offer(primary, model, workers) for model in models],
         "errors": primary.model_errors(),
         "checked": checked,
         "problem": problem,
         "expected": expected,
+        "index_from": INDEX_FROM,
     }
 
 
@@ -50,7 +53,8 @@ def expected(file: InputFile) -> str:
     return "; ".join(parts)
 
 
-def _offer(primary: Primary, model: Model, workers: Iterable[Node]) -> Offer:
+def offer(primary: Primary, model: Model, workers: Iterable[Node]) -> Offer:
+    """The model, and whether a job of it would run now."""
     running = primary.count(
         Query(model=model.name, states=frozenset({State.RUNNING, State.PROCESSED}))
     )

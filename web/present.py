@@ -38,6 +38,8 @@ def detail(
     *,
     holder: Holder | None,
     waiting: Waiting | None,
+    advice: str | None,
+    last_lines: tuple[str, ...],
     may_kill: bool,
     may_rerun: bool,
 ) -> shapes.JobDetail:
@@ -47,6 +49,8 @@ def detail(
         **_members(job, primary_url, progress),
         place=waiting.place if waiting else None,
         waiting=waiting.why if waiting else None,
+        advice=advice,
+        last_lines=last_lines,
         may_kill=may_kill,
         may_rerun=may_rerun,
         worker_liveness=holder.liveness if holder else None,
@@ -127,7 +131,7 @@ def node(node: Node) -> shapes.Node:
     return shapes.Node(**structs.asdict(node), model=", ".join(sorted(node.models)))
 
 
-def model(model: Model, *, has_example: bool) -> shapes.Model:
+def model(model: Model, *, has_example: bool, ready: str) -> shapes.Model:
     """What a submitter may know of a model: not its folder, command or environment."""
     return shapes.Model(
         name=model.name,
@@ -150,6 +154,7 @@ def model(model: Model, *, has_example: bool) -> shapes.Model:
         input_description=model.input_description,
         output_description=model.output_description,
         example=f"/models/{model.name}/example.zip" if has_example else None,
+        ready=ready,
         version=model.version,
     )
 

@@ -139,6 +139,10 @@ class JobDetail(Job, frozen=True, kw_only=True):
 
     place: Annotated[int | None, Meta(description="Jobs of its model that wait before it.")]
     waiting: Annotated[str | None, Meta(description="Why it waits, in a sentence.")]
+    advice: Annotated[str | None, Meta(description="Of a failure: who must act, and how.")]
+    last_lines: Annotated[
+        tuple[str, ...], Meta(description="Of a failure: the lines of its log that say why.")
+    ]
     may_kill: Annotated[bool, Meta(description="Whether who asks may end it now.")]
     may_rerun: Annotated[bool, Meta(description="Whether its input is there to run again.")]
     worker_liveness: Liveness | None
@@ -173,10 +177,14 @@ class JobState(Struct, frozen=True, kw_only=True):
 
 
 class JobList(Struct, frozen=True):
-    """Jobs, newest first. ``next`` is the ``before`` of the following page, null at the end."""
+    """Jobs, newest first. ``next`` is the ``before`` of the following page, null at the end.
+
+    ``counts`` says how many jobs there are in each state, whatever was asked for.
+    """
 
     data: list[Job]
     next: int | None
+    counts: dict[State, Count]
 
 
 class RunFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -323,6 +331,7 @@ class Model(Struct, frozen=True, kw_only=True):
     input_description: str
     output_description: str
     example: Annotated[str | None, Meta(description="Where its example input is.")]
+    ready: Annotated[str, Meta(description="Whether a job of it would run now, in words.")]
     version: str
 
 

@@ -9,6 +9,7 @@ import msgspec
 from primary.server import Primary
 from spool.inputfiles import InputFile
 from spool.manifest import Model
+from web import words
 from web.problems import Problem
 
 CARDS = 6  # models that are shown side by side; more are a list to choose from
@@ -34,7 +35,8 @@ def context(
     primary: Primary, fields: dict[str, str], problem: Problem | None = None
 ) -> dict[str, object]:
     """The values of ``views/submit.html``: what was filled in, and what was wrong with it."""
-    choices = [_choice(primary, model) for _, model in sorted(primary.models().items())]
+    models = sorted(primary.models().values(), key=lambda model: words.order(model.title))
+    choices = [_choice(primary, model) for model in models]
     names = [choice.model.name for choice in choices]
     chosen = fields.get("model", "")
     if chosen not in names:

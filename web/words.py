@@ -114,11 +114,25 @@ def limit(seconds: float | None) -> str:
     return " ".join(parts[:2])
 
 
-def sentence(text: str, *, capital: bool = True) -> str:
-    """``text`` as a sentence of its own; a first word that is a name stays as it is."""
+def order(text: str) -> str:
+    """A sort key by which people find a title: numbers as numbers, large letters as small."""
+    return re.sub("[0-9]+", lambda found: found[0].zfill(20), text.casefold())
+
+
+def capital(text: str) -> str:
+    """``text`` with a capital letter; a first word that is a name stays as it is."""
     first = text.partition(" ")[0]
-    if capital and first.isalpha() and first.islower():
-        text = text[0].upper() + text[1:]
+    return text[0].upper() + text[1:] if first.isalpha() and first.islower() else text
+
+
+def small(text: str) -> str:
+    """``text`` with a small letter, as the rest of a sentence."""
+    return text[:1].lower() + text[1:]
+
+
+def sentence(text: str, *, begins: bool = True) -> str:
+    """``text`` as a sentence, or (not ``begins``) as the end of one."""
+    text = capital(text) if begins else text
     return text if text.endswith((".", "!", "?", ")", "…")) else f"{text}."
 
 

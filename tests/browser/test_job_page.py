@@ -44,6 +44,22 @@ def is_kept(page: Page) -> bool:
     return bool(page.evaluate("window.kept === true"))
 
 
+def test_what_only_bears_a_pictures_name_is_said_to_be_none(page: Page, submit: Submit) -> None:
+    id = submit("torn", "torn")
+    page.goto(f"/jobs/{id}")
+    expect(page.locator("#outputs .torn")).to_have_text("This cannot be shown as a picture.")
+    expect(page.locator("#outputs img")).to_have_count(1)  # the SVG without a size
+    page.get_by_role("link", name="Preview of map.svg").click()
+    shown = page.locator(".preview img")
+    expect(shown).to_be_visible()
+    box = shown.bounding_box()
+    assert box is not None and min(box["width"], box["height"]) > 100
+    page.get_by_role("link", name="Preview of empty.png").click()
+    expect(page.locator("#outputs")).to_contain_text("The file is empty.")
+    page.goto(f"/jobs/{id}/preview/no.png")
+    expect(page.locator(".preview")).to_have_text("This cannot be shown as a picture.")
+
+
 def test_the_page_changes_in_place_and_says_so(page: Page, submit: Submit) -> None:
     id = submit("steps", "in place", steps="15")
     page.goto(f"/jobs/{id}")

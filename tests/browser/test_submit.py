@@ -114,6 +114,25 @@ def test_loose_files_are_dropped(form: Page, river: System) -> None:
     assert came(river, job) == "a\u00e4.txt 1\nb.txt 2\n"
 
 
+def test_loose_files_add_up_and_a_zip_is_an_input_by_itself(form: Page, tmp_path: Path) -> None:
+    form.get_by_label("any").check()
+    picked = form.locator("#picked")
+    drop(form, ("a.txt", b"a"))
+    expect(picked).to_contain_text("a.txt")
+    drop(form, ("b.txt", b"bb"))
+    expect(picked).to_contain_text("2 files, 3 B")
+    expect(form.locator("#check")).to_contain_text("Added to the files that were chosen before")
+    drop(form, ("b.txt", b"b"))  # the newer one of a name
+    expect(picked).to_contain_text("2 files, 2 B")
+    drop(form, ("in.zip", content(tmp_path, GOOD)))
+    expect(form.locator("#picked-name")).to_have_text("in.zip")
+    drop(form, ("c.txt", b"c"))
+    expect(form.locator("#picked-name")).to_have_text("c.txt")
+    form.get_by_role("button", name="Remove").click()
+    drop(form, ("d.txt", b"d"))
+    expect(form.locator("#picked-name")).to_have_text("d.txt")
+
+
 def test_a_single_file_that_is_no_zip_is_zipped(form: Page, river: System) -> None:
     form.get_by_label("any").check()
     drop(form, ("problem.lp", b"min: x;"))
@@ -178,6 +197,8 @@ def test_a_broken_zip_is_explained_and_nothing_queued(
         ({"rain.csv.txt": "date,rain", "catchment/area.txt": "1"}, "an ending too many"),
         ({"rain.csv": "date,rain\n", "area.txt": "1"}, "catchment/area.txt is missing"),
         (GOOD | {"RAIN.CSV": "1"}, "differs only in capital letters"),
+        ({"rain.zip": "PK"}, "There is only another zip in it, “rain.zip”"),
+        ({"Rain 1997.xlsx": "PK", "catchment/area.txt": "1"}, "a spreadsheet: save it as CSV"),
     ],
 )
 def test_what_is_missing_is_said_before_the_upload(
@@ -231,6 +252,7 @@ def test_hostile_names_are_text(form: Page, tmp_path: Path) -> None:
     evil = HOSTILE.replace("/", "_")
     drop(form, (evil, b"1"), ("b", b"2"))
     expect(form.locator("#contents")).to_contain_text(evil)
+    form.get_by_role("button", name="Remove").click()
     drop(form, (evil, b"1"))
     expect(form.locator("#picked-name")).to_have_text(evil)
     drop(form, (evil + ".zip", content(tmp_path, {evil + "/rain.csv": "date,rain\n"})))

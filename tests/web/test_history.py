@@ -25,6 +25,7 @@ from ledger.events import (
     Started,
     Submitted,
 )
+from tests.pastjobs import digest, packed
 from web import history
 
 JOB = "00000000-0000-4000-8000-000000000001"
@@ -68,6 +69,10 @@ SENTENCES: list[tuple[AnyEvent, str]] = [
     (
         Completed(job=JOB, attempt=1, run=RUN, log=FILE, output=FILE),
         "Complete: the model ran for 12 s, its results are 3.2 MB",
+    ),
+    (
+        Completed(job=JOB, attempt=1, run=RUN, log=FILE, output=digest(packed())),
+        "Complete: the model ran for 12 s, and wrote no files",
     ),
     (Failed(job=JOB, attempt=1, failure="model", reason="exit code 2"), "Failed: exit code 2"),
     (

@@ -13,6 +13,7 @@ import pytest
 from ledger.board import Query
 from ledger.events import Digest, RunFacts
 from ledger.jobs import FINAL, Job, State
+from tests.pastjobs import digest, packed
 from web import joblist
 from web.parameters import Parameters
 
@@ -72,6 +73,12 @@ def test_what_its_time_goes_to(facts: dict[str, Any], said: tuple[Any, ...]) -> 
     assert (found.doing, found.clock, found.spent) == said
 
 
+def test_an_output_that_holds_nothing_is_not_offered() -> None:
+    for data, offered in ((packed(), False), (packed("a.txt"), True)):
+        assert row(job(State.COMPLETE, output=digest(data))).has_output is offered
+    assert not row(job(State.KILLED)).has_output
+
+
 def test_a_run_took_what_its_worker_measured() -> None:
     run = RunFacts(exit_code=0, wall_seconds=1.5, cpu_seconds=1, peak_memory=1)
     assert row(job(State.COMPLETE, started=at(40), ended=at(10), run=run)).spent == 1.5
@@ -123,6 +130,15 @@ def test_an_address_leads_back_to_the_same_times(since: str, until: str) -> None
     assert (again.beginning("from"), again.end("to")) == (query.since, query.until)
 
 
+@pytest.mark.parametrize(
+    "to", ["0001-01-01T00:00:00%2B01:00", "0001-01-01T00:59:59.999999%2B01:00"]
+)
+def test_before_the_beginning_of_time_there_are_no_jobs(browser: Any, to: str) -> None:
+    answer = browser.get(f"/jobs?to={to}")
+    assert answer.status == 200
+    assert shown(answer.text) == []
+
+
 def test_an_address_has_all_that_was_asked_and_nothing_else() -> None:
     assert joblist.address(Query()) == "/jobs"
     query = Query(
@@ -160,7 +176,7 @@ def links(page: str) -> dict[str, str]:
 def test_paging_there_and_back(browser: Any, five: list[str]) -> None:
     first = browser.get("/jobs?limit=2").text
     assert shown(first) == five[:2] and links(first).keys() == {"Older"}
-    assert "5 jobs, shown: 2 the newest" in first
+    assert "5 jobs; shown: the newest 2" in first
     second = browser.get(links(first)["Older"]).text
     assert shown(second) == five[2:4] and links(second).keys() == {"Older", "Newest"}
     third = browser.get(links(second)["Older"]).text

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import pytest
 
+from engine.endings import judge, timeout_wish
 from ledger.events import (
     Failed,
     Failure,
@@ -26,7 +27,7 @@ from ledger.events import (
 from ledger.jobs import FINAL, Job, State
 from primary.server import Primary
 from tests.pastjobs import INPUT, RUN, Past, completed, digest, packed, started
-from web import failure, jobpage
+from web import failure, jobpage, tails
 from web.access import Access
 from web.headline import headline, lasting, place
 from web.pages import STATIC
@@ -132,7 +133,7 @@ def job(state: State, **more: Any) -> Job:
         ),
         (
             job(State.FAILED, failure="model", run=RunFacts(signal=11)),
-            "Failed after less than 0.1 s: crashed (segmentation fault) (SIGSEGV)",
+            "Failed after less than 0.1 s: it crashed (segmentation fault, SIGSEGV)",
         ),
         (
             job(State.FAILED, failure="limit", run=RunFacts(signal=15, wall_seconds=60)),
@@ -184,13 +185,13 @@ def test_places_and_lengths_of_time() -> None:
         (RunFacts(exit_code=126), "exit code 126: the program was found, but cannot be executed"),
         (
             RunFacts(exit_code=139),
-            "exit code 139: its program crashed (segmentation fault) (SIGSEGV)",
+            "exit code 139: its program crashed (segmentation fault, SIGSEGV)",
         ),
         (RunFacts(exit_code=255), "exit code 255"),
         (RunFacts(exit_code=300), "exit code 300"),
         (RunFacts(exit_code=0), ""),
-        (RunFacts(signal=9), "was killed, often for lack of memory (SIGKILL)"),
-        (RunFacts(signal=200), "died by a signal (signal 200)"),
+        (RunFacts(signal=9), "it was killed, often for lack of memory (SIGKILL)"),
+        (RunFacts(signal=200), "it died by a signal (signal 200)"),
         (RunFacts(), ""),
         (None, ""),
     ],
@@ -201,13 +202,30 @@ def test_exit_codes_and_signals_in_words(run: RunFacts | None, words: str) -> No
         assert failure.how(job(State.FAILED, failure=other, run=run)) == ""
 
 
+@pytest.mark.parametrize(
+    ("reason", "title"),
+    [
+        (timeout_wish(4).reason, "It ran longer than it may"),
+        (judge(9, None).reason, "Its memory may have run out"),
+        ("its output does not fit on the worker's disk", "Its worker's disk is full"),
+        ("no more", "A limit was reached"),
+    ],
+)
+def test_a_limit_is_told_by_the_engines_reason_alone(reason: str, title: str) -> None:
+    said = f"{reason}; its last line: longer than the memory of the disk"
+    found = job(State.FAILED, failure="limit", reason=said)
+    explanation = failure.explain(found)
+    assert explanation is not None and explanation.title == title
+    assert title[1:] in headline(found, SOON, None).text
+
+
 def test_every_class_of_failure_says_whose_turn_it_is(past: Past, opened: Any) -> None:
     ids = {kind: past.add(kind, started(), failed(kind)) for kind in get_args(Failure)}
     _, browser = opened(past)
     said = set()
     for id in ids.values():
         box = part(browser.get(f"/jobs/{id}").text, "failure")
-        assert "for &lt;b&gt;this&lt;/b&gt;" in box
+        assert "For &lt;b&gt;this&lt;/b&gt;" in box
         said.add(words(box))
     assert len(said) == len(ids)
     assert "change what is named here" in words(
@@ -220,6 +238,8 @@ def test_a_failure_shows_the_lines_that_say_why(past: Past, opened: Any) -> None
     id = past.add("f", started(), failed(run=run, log=LOG), log=LOG)
     _, browser = opened(past)
     page = browser.get(f"/jobs/{id}").text
+    told = browser.get(f"/jobs/{id}", accept="application/json").json
+    assert "error: no <rain>" in told["last_lines"]
     box = part(page, "failure")
     assert "The model failed: exit code 2" in box
     assert "<strong>error: no &lt;rain&gt;</strong>" in box
@@ -257,6 +277,16 @@ def test_of_many_files_the_first_are_listed(past: Past, opened: Any) -> None:
     assert shown.count("<img") == jobpage.PICTURES
     assert shown.count('class="path"') == jobpage.FILES
     assert "All 300 files" in shown
+
+
+def test_what_lies_at_the_top_is_listed_before_what_lies_in_folders(
+    past: Past, opened: Any
+) -> None:
+    output = packed(*(f"cells/{n:04d}.txt" for n in range(300)), "cells/deep/a.txt", "summary.txt")
+    id = past.add("many", started(), completed(LOG, output), log=LOG, output=output)
+    _, browser = opened(past)
+    listed = re.findall(r'class="path">([^<]+)<', part(browser.get(f"/jobs/{id}").text, "outputs"))
+    assert listed[:2] == ["summary.txt", "cells/0000.txt"] and "cells/deep/a.txt" not in listed
 
 
 def test_an_output_that_is_damaged_or_gone_is_said(past: Past, opened: Any) -> None:
@@ -340,11 +370,14 @@ def test_a_job_whose_results_are_on_their_way(past: Past, opened: Any) -> None:
 
 
 def test_only_an_admin_sees_kill_and_all_see_run_again(past: Past, opened: Any) -> None:
-    id = past.add("waits")
+    id, done = past.add("waits"), past.add("failed", started(), failed("input"))
     _, browser = opened(past, Access(anonymous="submit", admin_key="k" * 20))
     page = browser.get(f"/jobs/{id}").text
     assert f'action="/jobs/{id}/kill"' not in page and 'id="sure"' not in page
-    assert f'action="/jobs/{id}/rerun"' in page
+    assert f'action="/jobs/{id}/rerun"' not in page  # beside Kill it would read as "start it anew"
+    page = browser.get(f"/jobs/{done}").text
+    assert f'action="/jobs/{done}/rerun"' in page
+    assert 'href="/jobs/submit?model=echo">Submit another input' in page
     signed_in = browser.get(f"/jobs/{id}", authorization="Bearer " + "k" * 20).text
     assert f'action="/jobs/{id}/kill"' in signed_in and 'id="sure"' in signed_in
 
@@ -376,13 +409,13 @@ def test_of_a_long_log_whole_lines_at_its_end(past: Past, opened: Any) -> None:
     _, browser = opened(past)
     shown = part(browser.get(f"/jobs/{id}").text, "log")
     start = int(re.findall(r'data-start="(\d+)"', shown)[0])
-    assert len(log) - start <= jobpage.LOG_TAIL and log[start - 1 : start] == b"\n"
+    assert len(log) - start <= tails.MOST and log[start - 1 : start] == b"\n"
     text = shown[shown.index(">\n") + 2 : shown.index("</pre>")]
     assert text == log[start:].decode()
 
 
 def test_a_log_without_a_newline_is_cut_too(past: Past, opened: Any) -> None:
-    log = "é".encode() * jobpage.LOG_TAIL
+    log = "é".encode() * tails.MOST
     id = past.add("long", started(), failed(log=log + b"x"), log=log + b"x")
     _, browser = opened(past)
     shown = part(browser.get(f"/jobs/{id}").text, "log")

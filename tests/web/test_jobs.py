@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -378,3 +379,25 @@ def test_a_silent_worker_is_said_where_its_job_is_shown(
     assert browser.get("/jobs").text.count(words) == 1
     done = api.get(f"/jobs/{kit.DONE}").json
     assert done["worker_liveness"] is done["worker_remark"] is None
+
+
+def test_what_the_page_says_of_a_failure_scripts_are_told_too(past: Any, kit: Any) -> None:
+    api, browser = kit.Browser(past), kit.Browser(past, accept="text/html")
+    broken = api.get(f"/jobs/{kit.BROKEN}").json
+    assert broken["advice"] and broken["advice"] in html.unescape(
+        browser.get(f"/jobs/{kit.BROKEN}").text
+    )
+    assert broken["last_lines"] == [], "it left no log"
+    done = api.get(f"/jobs/{kit.DONE}").json
+    assert (done["advice"], done["last_lines"]) == (None, [])
+
+
+def test_the_list_counts_the_jobs_of_each_state(past: Any, kit: Any) -> None:
+    counts = kit.Browser(past, accept="application/json").get("/jobs?q=nothing").json["counts"]
+    assert counts.pop("COMPLETE") == counts.pop("FAILED") == counts.pop("RUNNING") == 1
+    assert set(counts.values()) == {0} and set(counts) == {
+        "CREATED",
+        "QUEUED",
+        "PROCESSED",
+        "KILLED",
+    }

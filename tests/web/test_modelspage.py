@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,22 @@ def test_a_good_input_leads_to_the_form(browser: Any, kit: Any) -> None:
     good = kit.zipped(**{"grid.csv": "node,load\n1,2\n"})
     page = browser.upload("/models/grid/validate", {}, good).text
     assert 'role="status"' in page and "The input is good for model grid" in page
+
+
+def test_many_models_are_listed_by_title_above_them(
+    browser: Any, models: Path, primary: Any
+) -> None:
+    assert "card index" not in browser.get("/models").text
+    numbers = [*range(1, modelspage.INDEX_FROM), 9, 10]
+    for number in reversed(numbers):
+        (models / f"m{number}").mkdir()
+        about = f'title = "basin {number}"\ncommand = ["true"]\n'
+        (models / f"m{number}" / "model.toml").write_text(about)
+    primary.tick(0.0)
+    page = browser.get("/models").text
+    by_title = [*(f"m{number}" for number in numbers), "echo", "strict"]
+    assert re.findall(r'<li><a href="#([a-z0-9]+)"', page) == by_title
+    assert re.findall(r'<section class="card offer" id="([a-z0-9]+)"', page) == by_title
 
 
 def test_without_a_model_the_keeper_is_told_what_to_do(

@@ -27,6 +27,7 @@ def test_the_models_without_what_is_nobodys_business(web: Any, models: Path) -> 
     assert strict["required"] == ["wanted.txt"]
     assert not {"command", "env", "folder"} & set(strict)
     assert answer["errors"] == {} and str(models) not in web.get("/models").text
+    assert strict["ready"] == "No worker has this model now. A job will wait until one comes."
 
 
 def test_health(web: Any, primary: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,3 +120,18 @@ def test_ids_of_jobs_lead_to_them_and_nothing_else_is_html() -> None:
 
 def test_irregular_counts() -> None:
     assert words.many(2, "entry", "entries") == "2 entries"
+
+
+def test_titles_are_in_the_order_in_which_people_look_for_them() -> None:
+    mixed = ["zebra", "Basin 10 b", "karst", "basin 10", "Spring", "Basin 2"]
+    ordered = ["Basin 2", "basin 10", "Basin 10 b", "karst", "Spring", "zebra"]
+    assert sorted(mixed, key=words.order) == ordered
+
+
+@pytest.mark.parametrize(
+    ("text", "begun"),
+    [("the model ended", "The model ended"), ("climate.csv is empty", "climate.csv is empty"),
+     ("Its disk", "Its disk"), ("", "")],
+)  # fmt: skip
+def test_a_name_keeps_its_letters_at_the_beginning(text: str, begun: str) -> None:
+    assert words.capital(text) == begun

@@ -10,6 +10,8 @@ const NO_TEXT = [
   [[0xff, 0xfe], "text in UTF-16, not UTF-8"], [[0xfe, 0xff], "text in UTF-16, not UTF-8"],
 ];
 
+const SHEETS = /\.(xlsx|xlsm|xls|ods)$/i;
+
 // ``entries``: {name, size, fault, read(most)} of each file; ``files``: what the model says of
 // its input. The lines {mark, file, text, sure}: mark is "good", "bad" or "note"; a bad one
 // that is sure will be refused by the server too.
@@ -57,6 +59,11 @@ function hint(file, entries, files) {
   const longer = names.find((name) => name.toLowerCase().startsWith(lower + "."));
   if (longer) return `“${longer}” has an ending too many: rename it to “${wanted}”.`;
   const near = names.find((name) => stem(name) === stem(wanted));
+  const sheet = /\.csv$/i.test(wanted) && [near, ...names].find((name) => SHEETS.test(name ?? ""));
+  if (sheet) return `“${sheet}” is a spreadsheet: save it as CSV, under the name “${wanted}”.`;
+  if (names.length === 1 && /\.zip$/i.test(names[0])) {
+    return `There is only another zip in it, “${names[0]}”: take that one out, and choose it.`;
+  }
   if (near) return `There is “${near}”; is it the same under another name?`;
   return wanted.includes("/") ? "Add it to the input." : "Add it, at the top of the input.";
 }

@@ -11,8 +11,9 @@ const CONTAINERS = /\.(xlsx|xlsm|docx|pptx|ods|odt|odp|kmz|jar|gpkg|npz|qgz|3mf)
 // {zip | items, name, entries, notes, fault}: ``name`` for the job, ``entries`` for firstlook
 // (null where they are not known), ``notes`` what was done with the files, and ``fault`` why
 // this cannot be an input at all, or "".
-export async function prepare({ items, skipped }, files) {
+export async function prepare({ items, skipped, added }, files) {
   const notes = [];
+  if (added) notes.push("Added to the files that were chosen before; “Remove” takes all of them away.");
   if (skipped.length) notes.push(`Left out, as the system's own: ${some(skipped)}.`);
   if (!items.length) {
     return { items, name: "", entries: null, notes, fault: "There are no files in it." };
@@ -64,7 +65,8 @@ function loose(items, files, notes) {
   notes.push(items.length === 1 ? "It is zipped here before it is sent." : "They are zipped here before they are sent.");
   const zips = items.filter(({ path }) => /\.zip$/i.test(path));
   if (zips.length) {
-    notes.push(`${some(zips.map(({ path }) => path))}: sent as it is, inside the input. To send a zip as the whole input, choose it alone.`);
+    const sent = zips.length === 1 ? "sent as it is" : "sent as they are";
+    notes.push(`${some(zips.map(({ path }) => path))}: ${sent}, inside the input. To send a zip as the whole input, choose it alone.`);
   }
   const fault = total > MOST_BYTES
     ? `These files have ${bytes(total)}; up to ${bytes(MOST_BYTES)} are zipped in the browser. ` +

@@ -2,6 +2,7 @@
 
 import { lasting } from "./lengths.js";
 import { Log } from "./log.js";
+import "./pictures.js";
 import { freshen } from "./times.js";
 
 const EVERY = 1000, HIDDEN = 5000; // milliseconds between two questions
@@ -25,7 +26,7 @@ function put(element, text) {
 // --- what polling found
 
 async function show(state) {
-  const waits = Boolean(state.waiting);
+  const waits = Boolean(state.waiting) && !state.kill_requested; // it ends: nobody asks why it waits
   if (String(state.seq) !== page.dataset.seq || waits !== Boolean(byId("waiting"))) await renew();
   put(byId("remark"), state.remark ?? "");
   if (waits && byId("waiting")) {
@@ -139,7 +140,12 @@ page.addEventListener("submit", (event) => {
   sure.returnValue = "";
   sure.showModal();
   sure.addEventListener("close", () => {
-    if (sure.returnValue === "end") byId("kill")?.submit();
+    const kill = byId("kill");
+    if (sure.returnValue !== "end" || !kill) return;
+    kill.submit();
+    const button = kill.querySelector("button"); // until the server's page comes
+    button.disabled = true;
+    button.textContent = "Ending…";
   }, { once: true });
 });
 

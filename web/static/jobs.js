@@ -1,5 +1,5 @@
 // The list of jobs: filters at once, and stays fresh in place. Works without it, too.
-import { follow, page, take } from "./news.js";
+import { disconnected, follow, page, take } from "./news.js";
 import { freshen } from "./times.js";
 
 const list = document.getElementById("list");
@@ -153,7 +153,8 @@ async function load() {
     news.textContent = said ? said.textContent : "No job matches";
   } catch (error) {
     if (error.name === "AbortError") return; // another filter came meanwhile
-    location.reload(); // it says itself what is wrong
+    if (error instanceof TypeError) disconnected(true); // the list of before is better than none
+    else location.reload(); // it says itself what is wrong
   }
   list.removeAttribute("aria-busy");
 }

@@ -2,30 +2,45 @@
 
 const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
+const PATIENCE = 15; // seconds for an answer, beyond those that the server may wait for news
+
+// Says that what is shown may be old, or, with false, that it is not.
+export function disconnected(yes) {
+  const note = document.getElementById("connection");
+  const text = yes ? "No connection to the server, so this is no longer up to date; trying again." : "";
+  if (note.textContent !== text) note.textContent = text;
+}
+
 // Calls look(seq) whenever the ledger is past seq, and every `every` seconds besides, for what
 // is in no ledger (a job's progress, a worker's sign of life). Never returns. look may throw:
 // the server is away, and is asked again later.
 export async function follow(seq, every, look) {
   let looked = Date.now();
   let took = 0;
+  let away = false; // the server: what is shown may be old, so the first answer is not waited for
   for (;;) {
     // Once a second where the ledger is busy, less often where the line is slow.
     await pause(Math.max(1, Math.min(30, (5 * took) / 1000)));
     if (document.hidden) continue;
     try {
-      const wait = Math.min(25, every());
+      const wait = away ? 0 : Math.min(25, every());
       const answer = await fetch(`/events?wait=${wait}&limit=0&after=${seq}`,
-        { headers: { Accept: "application/json" } });
+        { headers: { Accept: "application/json" }, signal: AbortSignal.timeout((wait + PATIENCE) * 1000) });
       if (!answer.ok) throw new Error(answer.statusText);
       const newest = (await answer.json()).seq;
-      if (newest !== seq || Date.now() - looked >= every() * 1000) {
+      if (away || newest !== seq || Date.now() - looked >= every() * 1000) {
         const began = Date.now();
         await look(newest);
         seq = newest;
         looked = Date.now();
         took = looked - began;
       }
-    } catch {
+      away = false;
+      disconnected(false);
+    } catch (error) {
+      if (error.name === "AbortError") continue; // another filter came meanwhile
+      away = true;
+      disconnected(true);
       await pause(5);
     }
   }

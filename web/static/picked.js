@@ -71,6 +71,20 @@ function sorted(found) {
   return { items, skipped: skipped.sort() };
 }
 
+// What was picked now, with what was picked before: loose files add up, since somebody who is
+// told that one is missing adds that one. A zip or a folder is an input by itself. A file of
+// the same name takes the place of the older one.
+export function together(before, now) {
+  if (!before?.items.length || !isLoose(before) || !isLoose(now)) return now;
+  const names = new Set(now.items.map(({ path }) => path));
+  const kept = before.items.filter(({ path }) => !names.has(path));
+  const skipped = [...new Set([...before.skipped, ...now.skipped])];
+  return { ...sorted([...kept, ...now.items]), skipped: skipped.sort(), added: kept.length > 0 };
+}
+
+const isLoose = ({ items }) =>
+  items.every(({ path }) => !/[/]|\.(zip|7z|rar|tar|tgz|gz|bz2|xz|zst)$/i.test(path));
+
 // The folder in which all of them lie, or null.
 export function commonFolder(items) {
   const first = items[0]?.path.split("/", 1)[0];

@@ -6,7 +6,7 @@ import { many, sentence } from "./figures.js";
 import { look } from "./firstlook.js";
 import { prepare } from "./input.js";
 import { size as bytes } from "./lengths.js";
-import { chosen, dropped } from "./picked.js";
+import { chosen, dropped, together } from "./picked.js";
 import { Sending } from "./sending.js";
 import { Lost, Refused } from "./upload.js";
 import { complain, listOf, say, sayBesides, sayFindings, sayNothing, showContents, toCheck } from "./verdict.js";
@@ -63,7 +63,8 @@ function recallModel() {
 
 async function take(reading) {
   try {
-    picked = await reading;
+    const now = await reading;
+    picked = together(picked, now);
   } catch (error) {
     cannotTake(error);
     return;
