@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.system import ROOT, System
 
@@ -74,9 +74,9 @@ echo "no picture" > "$2/no.png"
 : > "$2/empty.png"
 """
 
-# Wants some seconds to end, as a model that saves its state does.
+# Takes its time to end, as a model that saves its state does: until ``may_end`` says so.
 UNHURRIED = """#!/bin/bash
-trap 'echo saving; sleep 2; exit 1' TERM
+trap 'echo saving; until [ -e "$STARTS.$MODELRUNNER_JOB_ID" ]; do sleep 0.1; done; exit 1' TERM
 echo "working"
 while :; do sleep 0.1; done
 """
@@ -91,7 +91,12 @@ def add_models(system: System) -> None:
     system.add_model("faulty", FAULTY)
     system.add_model("gallery", GALLERY)
     system.add_model("torn", TORN)
-    system.add_model("unhurried", UNHURRIED, "grace = 10")
+    system.add_model("unhurried", UNHURRIED, "grace = 120")
+
+
+def may_end(system: System, job: str) -> None:
+    """Lets a job of the model ``unhurried`` end when it was asked to."""
+    Path(f"{system.starts}.{job}").touch()
 
 
 def zipped(path: Path, files: Mapping[str, str | bytes]) -> Path:
@@ -107,6 +112,7 @@ def chromium() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
     # root and containers have no user namespaces for its sandbox
     arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         program = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=program, args=arguments)

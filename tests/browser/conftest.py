@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests import browsing
+from tests.submitting import river_system
 from tests.system import System
 
 
@@ -43,4 +44,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 def page(chromium: Browser, site: System) -> Iterator[Page]:
     """A page of 1280 x 800 with JavaScript, at the shared site; fails if a script of ours does."""
     with browsing.opened(chromium, site.address) as page:
+        yield page
+
+
+@pytest.fixture(scope="session")
+def river(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A primary whose models say what their input must be (``tests.submitting``)."""
+    with river_system(tmp_path_factory.mktemp("river")) as system:
+        yield system
+
+
+@pytest.fixture
+def form(chromium: Browser, river: System) -> Iterator[Page]:
+    """The form of a new job there; a test may have it refused, or lose its connection."""
+    with browsing.opened(chromium, river.address, expected=("400", "403", "503", "ERR_")) as page:
+        page.goto("/jobs/submit")
         yield page

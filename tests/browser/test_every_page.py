@@ -77,6 +77,7 @@ def places(site: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     waiting = submit("Next in the queue", "steps", steps="1")
     killed = submit("Killed on the way", "unhurried", a="1")
     wait_for(lambda: client.log(killed).data, "the log of the job to kill")
+    browsing.may_end(site, killed)
     client.kill(killed)
     site.wait_status(killed, "KILLED")
     yield {

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests import browsing
 from tests.browsing import zipped
 from tests.system import System
 from web import words
@@ -132,6 +133,7 @@ def test_a_kill_is_asked_for_twice_and_told_as_it_is(
         re.compile(r"^Ending: worker \S+ was asked to stop it \d+ s ago by \S+\.$")
     )
     expect(kill).to_have_count(0)
+    browsing.may_end(site, id)
     expect(page.locator(".badge")).to_have_text("KILLED", timeout=60_000)
     expect(page.locator(".headline")).to_have_text(
         re.compile(r"^Killed by \S+ after .* s: no process is left; .* ended: .*\.$")

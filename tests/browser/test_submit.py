@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,24 +18,9 @@ from tests.submitting import (
     drop,
     drop_from_disk,
     names,
-    river_system,
     submitted,
 )
 from tests.system import System
-
-
-@pytest.fixture(scope="module")
-def river(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with river_system(tmp_path_factory.mktemp("river")) as system:
-        yield system
-
-
-@pytest.fixture
-def form(chromium: Browser, river: System) -> Iterator[Page]:
-    with browsing.opened(chromium, river.address, expected=("400", "403", "503", "ERR_")) as page:
-        page.goto("/jobs/submit")
-        yield page
-
 
 # --- ways in -------------------------------------------------------------------------------
 

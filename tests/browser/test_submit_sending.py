@@ -16,22 +16,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests import browsing
 from tests.browsing import PHONE, WIDE, zipped
 from tests.relay import Relay
-from tests.submitting import GOOD, came, content, drop, names, river_system, slow, submitted
+from tests.submitting import GOOD, came, content, drop, names, slow, submitted
 from tests.system import System, wait_for
-
-
-@pytest.fixture(scope="module")
-def river(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with river_system(tmp_path_factory.mktemp("river")) as system:
-        yield system
-
-
-@pytest.fixture
-def form(chromium: Browser, river: System) -> Iterator[Page]:
-    with browsing.opened(chromium, river.address, expected=("400", "403", "503", "ERR_")) as page:
-        page.goto("/jobs/submit")
-        yield page
-
 
 # --- sending -------------------------------------------------------------------------------
 
