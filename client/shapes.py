@@ -202,6 +202,7 @@ class Model(TypedDict):
     files: list[ModelFile]
     input_description: str
     output_description: str
+    contact: str
     example: str | None
     ready: str
     version: str

@@ -37,8 +37,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     ``timeout`` limits a run (None: no limit), ``grace`` lies between TERM and
     KILL, and ``lease`` is how long a worker may be silent before its run is
     lost (None: for ever). ``files`` is every file of the input that is named
-    anywhere, ``required`` the names of those that each input must hold. ``version``
-    is a short hash of the file's bytes.
+    anywhere, ``required`` the names of those that each input must hold. ``contact`` is
+    whom people may ask about it. ``version`` is a short hash of the file's bytes.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[InputFile, ...] = ()
     input_description: str = ""
     output_description: str = ""
+    contact: str = ""
     version: str = ""
 
 

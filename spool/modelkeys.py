@@ -133,6 +133,7 @@ _SECONDS_OR_NEVER = 'a number of seconds, at least 0.1, or "never"'
 KEYS: dict[str, Key] = {
     "title": Key("title", "a string", _text),
     "description": Key("description", "a string", _text),
+    "contact": Key("contact", "a string", _text),
     "command": Key("command", 'a list of strings, such as ["./run.sh"]', _argv),
     "parallel": Key("parallel", "a whole number from 1 to 1000", _count(1000)),
     "timeout": Key("timeout", _SECONDS_OR_NEVER, _number(0.1, True)),

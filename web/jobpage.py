@@ -62,6 +62,7 @@ def context(primary: Primary, job: Job) -> dict[str, object]:
         "progress": progress,
         "doing": _doing(tail) if progress is not None and tail else "",
         "explanation": failure.explain(job),
+        "contact": _contact(primary, job),
         "how": failure.how(job),
         "last_lines": lastlines.last_lines(tail.text) if tail and job.failure else [],
         "results": _results(primary, job),
@@ -70,6 +71,12 @@ def context(primary: Primary, job: Job) -> dict[str, object]:
         "ended": history.ended(job.run) if job.state is State.KILLED and job.confirmed else "",
         "signal": failure.signal_name,
     }
+
+
+def _contact(primary: Primary, job: Job) -> str:
+    """Whom to ask about the model of a job that failed by it."""
+    model = primary.models().get(job.model)
+    return model.contact if model and job.failure in ("model", "limit") else ""
 
 
 def _asked(records: list[Record]) -> str | None:

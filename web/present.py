@@ -153,6 +153,7 @@ def model(model: Model, *, has_example: bool, ready: str) -> shapes.Model:
         ),
         input_description=model.input_description,
         output_description=model.output_description,
+        contact=model.contact,
         example=f"/models/{model.name}/example.zip" if has_example else None,
         ready=ready,
         version=model.version,

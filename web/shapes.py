@@ -330,6 +330,7 @@ class Model(Struct, frozen=True, kw_only=True):
     files: Annotated[tuple[ModelFile, ...], Meta(description="What is known of its input's files.")]
     input_description: str
     output_description: str
+    contact: Annotated[str, Meta(description="Whom to ask about it; may be empty.")]
     example: Annotated[str | None, Meta(description="Where its example input is.")]
     ready: Annotated[str, Meta(description="Whether a job of it would run now, in words.")]
     version: str

@@ -233,6 +233,16 @@ def test_every_class_of_failure_says_whose_turn_it_is(past: Past, opened: Any) -
     )
 
 
+def test_a_failure_of_the_model_names_whom_to_ask(past: Past, opened: Any, models: Path) -> None:
+    file = models / "echo" / "model.toml"
+    file.write_text('contact = "Ada <ada@example.org>"\n' + file.read_text())
+    ids = {kind: past.add(kind, started(), failed(kind)) for kind in get_args(Failure)}
+    _, browser = opened(past)
+    for kind, id in ids.items():
+        told = "Ada &lt;ada@example.org&gt;" in part(browser.get(f"/jobs/{id}").text, "failure")
+        assert told == (kind in ("model", "limit"))
+
+
 def test_a_failure_shows_the_lines_that_say_why(past: Past, opened: Any) -> None:
     run = RunFacts(exit_code=2, wall_seconds=3)
     id = past.add("f", started(), failed(run=run, log=LOG), log=LOG)

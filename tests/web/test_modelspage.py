@@ -18,6 +18,7 @@ title = "Grid & more"
 description = "Solves <a grid>."
 command = ["/bin/true"]
 timeout = 5400
+contact = "Ada <ada@example.org>"
 
 [input]
 description = "Two files."
@@ -51,6 +52,7 @@ def test_a_card_says_what_it_takes_and_gives(browser: Any) -> None:
         *("Grid &amp; more", "Solves &lt;a grid&gt;.", "Two files."),
         *("grid.csv", "one line for each node; its first line must name node, load"),
         *("notes &lt;b&gt;.txt", "(optional)", "solution.csv: what each node does."),
+        "Whom to ask about it: <bdi>Ada &lt;ada@example.org&gt;</bdi>.",
         *("It may run for 1 h 30 min.", "Run the example", "Download the example"),
         'href="/models/grid/example.zip"',
         'action="/models/grid/example"',
