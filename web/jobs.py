@@ -8,9 +8,10 @@ from ledger.board import Query
 from ledger.jobs import Job, State
 from primary.errors import NoSuchFile
 from primary.server import Primary
-from web import failure, joblist, jobpage, lastlines, present, shapes, tails
+from web import failure, joblist, jobpage, lastlines, polls, present, shapes, tails
 from web.accept import api_only, names_json
 from web.parameters import Parameters
+from web.polls import MAX_WAIT
 from web.problems import Problem
 from web.site import Site
 
@@ -76,8 +77,11 @@ class Jobs:
         )
 
     def events(self, id: str) -> bottle.HTTPResponse:
-        """GET /jobs/<id>/events"""
-        records = self._primary.history(self._site.job(id).id)
+        """GET /jobs/<id>/events?after=SEQ&wait=SECONDS: those after SEQ, as soon as there is one"""
+        asked, id = self._site.asked(), self._site.job(id).id
+        after, seconds = asked.number("after") or 0, asked.seconds("wait", MAX_WAIT) or 0
+        polls.wait(self._site, seconds, lambda: self._primary.job(id).records[-1] > after)
+        records = (record for record in self._primary.history(id) if record.seq > after)
         return self._site.reply(shapes.Records([present.record(record) for record in records]))
 
     # --- ending

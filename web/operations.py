@@ -54,6 +54,14 @@ SINCE = Parameter(
 )
 RANGE = Parameter("Range", "header", "One range of bytes.", {"type": "string"}, example="bytes=0-9")
 _DATE: Schema = {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}
+AFTER = number("after", "The last sequence number that is known.", 12)
+WAIT = Parameter(
+    "wait",
+    "query",
+    "Seconds to wait where there is nothing new.",
+    {"type": "number", "minimum": 0},
+    example=0.5,
+)
 _LISTED = (
     Parameter(
         "state",
@@ -149,10 +157,10 @@ RERUN = Operation(
 )
 EVENTS = Operation(
     "jobs",
-    "A job's lines of the ledger.",
+    "A job's lines of the ledger; waits for one, up to 30 s.",
     json(shapes.Records, "Its records, oldest first."),
-    (404,),
-    (ID, SINCE),
+    (400, 404),
+    (ID, AFTER, WAIT, SINCE),
 )
 FILE = Operation(
     "files",
@@ -225,14 +233,8 @@ NEWS = Operation(
     json(shapes.News, "The newest sequence number, and the records."),
     (400,),
     (
-        number("after", "The last sequence number that is known.", 12),
-        Parameter(
-            "wait",
-            "query",
-            "Seconds to wait where there is nothing new.",
-            {"type": "number", "minimum": 0},
-            example=0.5,
-        ),
+        AFTER,
+        WAIT,
         number("limit", "Records in one answer, at most 1,000.", 100),
         SINCE,
     ),

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
-
 import bottle
 
-from web import nodespage, present, shapes
+from web import nodespage, polls, present, shapes
 from web.accept import names_json
 from web.metrics import CONTENT_TYPE, Metrics
 from web.pages import STATIC
+from web.polls import MAX_WAIT
 from web.problems import Problem
 from web.site import Site
 
-MAX_WAIT = 30.0  # seconds a long poll may last
 MAX_RECORDS = 1000  # in one answer of /events
 MAX_HOURS = 24 * 7  # of one timeline
-_SLICE = 0.5  # seconds after which a long poll looks whether the server stops
 
 
 class Service:
@@ -68,27 +65,14 @@ class Service:
         Where too many wait already it answers at once: a hint, like every wake-up.
         """
         asked = self._site.asked()
-        after, wait = asked.number("after") or 0, asked.seconds("wait", MAX_WAIT)
+        after, seconds = asked.number("after") or 0, asked.seconds("wait", MAX_WAIT) or 0
         limit = asked.number("limit", most=MAX_RECORDS)
         limit = 100 if limit is None else limit
+        # Who names a number that is still to come has another ledger in mind: no wait for that.
+        polls.wait(self._site, seconds, lambda: self._primary.wait(0, 0) != after)
         newest = self._primary.wait(0, 0)
-        if newest == after and wait and self._site.polls.acquire(blocking=False):
-            try:
-                newest = self._wait(after, wait)
-            finally:
-                self._site.polls.release()
         records = self._primary.events(after, limit) if limit and newest > after else []
         return self._site.reply(shapes.News(newest, [present.record(r) for r in records]))
-
-    def _wait(self, after: int, seconds: float) -> int:
-        # only waitress with channel_request_lookahead knows when a client has left
-        gone = bottle.request.environ.get("waitress.client_disconnected", lambda: False)
-        deadline = time.monotonic() + seconds
-        while True:
-            left = deadline - time.monotonic()
-            newest = self._primary.wait(after, max(0.0, min(left, _SLICE)))
-            if newest > after or left <= 0 or self._site.closing.is_set() or gone():
-                return newest
 
     # --- health
 

@@ -140,6 +140,22 @@ def test_a_long_poll_wakes_with_the_news(web: Any, kit: Any) -> None:
     assert answers and answers[0].json["seq"] > 2
 
 
+def test_a_jobs_own_events_are_waited_for(web: Any, kit: Any, submitted: str) -> None:
+    path = f"/jobs/{submitted}/events"
+    assert [record["seq"] for record in web.get(f"{path}?after=1").json["data"]] == [2]
+    assert web.get(f"{path}?after=2&wait=0.1").json == {"data": []}
+    answers: list[Any] = []
+    poll = threading.Thread(target=lambda: answers.append(web.get(f"{path}?after=2&wait=30")))
+    poll.start()
+    fields = {"job_name": "two", "model": "echo"}
+    assert web.upload("/jobs", fields, kit.zipped(a="1")).status == 200
+    assert answers == [], "another job's news are none"
+    web.post(f"/jobs/{submitted}/kill")
+    poll.join(20)
+    (record,) = answers[0].json["data"]
+    assert record["kind"] == "KillRequested" and record["seq"] > 2
+
+
 @pytest.mark.usefixtures("submitted")
 def test_only_so_many_wait_and_closing_ends_them(app: Any, web: Any) -> None:
     answers: list[Any] = []
