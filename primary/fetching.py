@@ -33,14 +33,14 @@ def check_url(url: str, allowed: Collection[str]) -> SplitResult:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as e:
-        raise BadInput(f"zip_url {url!r}: {e}") from None
+        raise BadInput(f"the address {url!r} cannot be read: {e}") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise BadInput(f"zip_url {url!r}: expected http://… or https://…")
+        raise BadInput(f"the address {url!r} must begin with http:// or https:// and a host")
     if parts.username or parts.password:
-        raise BadInput("zip_url: a user name or password in the address is not accepted")
+        raise BadInput("the address must not hold a user name or password")
     if any(c <= " " or c >= "\x7f" for c in url):
         raise BadInput(
-            "zip_url: blanks, control characters and all but ASCII must be percent-encoded"
+            "the address: blanks, control characters and all but ASCII must be percent-encoded"
         )
     if host not in allowed:
         _refuse_literal(host)
@@ -78,8 +78,9 @@ def fetch(
             connection.close()
     except (OSError, UnicodeError, http.client.HTTPException) as e:
         if late.is_set():
-            raise BadInput(f"zip_url: not complete after {deadline:.0f} seconds") from e
-        raise BadInput(f"zip_url: {host}: {e or type(e).__name__}") from e
+            raise BadInput(f"the address: not complete after {deadline:.0f} seconds") from e
+        why = getattr(e, "strerror", None) or str(e) or type(e).__name__
+        raise BadInput(f"the address: {host}: {why}") from e
 
 
 def _download(
@@ -94,7 +95,7 @@ def _download(
     with connection.getresponse() as answer:
         if answer.status != http.HTTPStatus.OK:
             raise BadInput(
-                f"zip_url: {host} answered {answer.status} {answer.reason}"
+                f"the address: {host} answered {answer.status} {answer.reason}"
                 + (" (redirects are not followed)" if 300 <= answer.status < 400 else "")
             )
         # read1: what has arrived, so that a trickle does not keep us from looking up.
@@ -124,6 +125,8 @@ def _address(host: str, parts: SplitResult, allowed: bool) -> str:
 
 
 def _refuse_literal(host: str) -> None:
+    if host == "localhost" or host.endswith(".localhost"):  # what it resolves to is known
+        _refuse_private(host, "127.0.0.1")
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -137,8 +140,7 @@ def _refuse_private(host: str, address: str) -> None:
         ip = _inner(ip)
     if not ip.is_global or ip.is_multicast:
         raise NotAllowed(
-            f"zip_url: {host} is not a public address; "
-            "the server's keeper can allow it with --allow-url"
+            f"the address: {host} is not public; the server's keeper can allow it with --allow-url"
         )
 
 

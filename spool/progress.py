@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_PROGRESS = re.compile(rb"^::progress +(\d{1,3})(?: |\r?$)", re.MULTILINE)
+# A line, as a terminal has them: a carriage return begins one anew, colours are no text.
+_PROGRESS = re.compile(
+    rb"(?:^|\r)(?:\x1b\[[0-9;]*[A-Za-z])*::progress +(\d{1,3})(?: |\r?$)", re.MULTILINE
+)
 _TAIL = 4096  # bytes looked at for the last line
 _LONGEST = 300  # characters of it that are repeated
 

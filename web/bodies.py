@@ -70,4 +70,11 @@ RENAMED = Body(
     },
     required=False,
 )
-KEYED = Body("The admin key.", {kind: _form({"key": WORD}) for kind in (_URLENCODED, _MULTIPART)})
+_NEXT: Schema = {"type": "string", "description": "The path to go on to; /jobs without it."}
+KEYED = Body(
+    "The admin key.",
+    {
+        kind: {"type": "object", "properties": {"key": WORD, "next": _NEXT}, "required": ["key"]}
+        for kind in (_URLENCODED, _MULTIPART)
+    },
+)

@@ -86,10 +86,20 @@ _EXPLANATIONS: dict[Failure, Explanation] = {
 }
 
 
+_NOT_FETCHED = Explanation(
+    "The input could not be fetched",
+    "Try the address in a browser, and submit the job anew; or download the zip and send it "
+    "yourself.",
+)
+
+
 def explain(job: Job) -> Explanation | None:
     """None unless the job has failed."""
     if job.failure is None:
         return None
+    # So begin the reasons of primary.fetching.
+    if job.failure == "input" and job.url and (job.reason or "").startswith("the address"):
+        return _NOT_FETCHED
     return (job.failure == "limit" and limit(job)) or _EXPLANATIONS[job.failure]
 
 

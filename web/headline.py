@@ -54,7 +54,7 @@ def place(job: Job, before: int) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """A length of time that is still growing; ``static/job.js`` has the same."""
+    """A length of time that is still growing; ``static/lengths.js`` has the same."""
     return f"{int(seconds)} s" if seconds < 60 else words.duration(int(seconds))
 
 

@@ -135,7 +135,7 @@ def _row(primary: Primary, job: Job, now: datetime, known: bool) -> Row:
         fault=one_line(fault, REASON),
         has_output=job.output is not None and job.output.size != history.NO_FILES,
         may_kill=not job.final and not job.kill_wanted,
-        may_rerun=job.final and known and job.input is not None and not job.purged,
+        may_rerun=job.final and known and not job.purged and bool(job.input or job.url),
     )
 
 

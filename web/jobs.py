@@ -80,7 +80,8 @@ class Jobs:
         """GET /jobs/<id>/events?after=SEQ&wait=SECONDS: those after SEQ, as soon as there is one"""
         asked, id = self._site.asked(), self._site.job(id).id
         after, seconds = asked.number("after") or 0, asked.seconds("wait", MAX_WAIT) or 0
-        polls.wait(self._site, seconds, lambda: self._primary.job(id).records[-1] > after)
+        # As for all events: who names a number that is still to come is answered at once.
+        polls.wait(self._site, seconds, lambda: self._primary.job(id).records[-1] != after)
         records = (record for record in self._primary.history(id) if record.seq > after)
         return self._site.reply(shapes.Records([present.record(record) for record in records]))
 

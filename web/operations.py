@@ -295,7 +295,13 @@ SIGN_IN_FORM = Operation(
 SIGN_IN = Operation(
     "signing in",
     "Signs a browser in as admin.",
-    {303: Answer("To the jobs.", {}, headers=("Location", "Set-Cookie"))},
+    {
+        303: Answer(
+            "To where the form was asked for, or to the jobs.",
+            {},
+            headers=("Location", "Set-Cookie"),
+        )
+    },
     (400, 403, 413, 415),
     (),
     KEYED,
@@ -310,7 +316,11 @@ SIGN_IN_BY_ADDRESS = Operation(
 SIGN_OUT = Operation(
     "signing in",
     "Signs a browser out.",
-    {303: Answer("To the jobs.", {}, headers=("Location", "Set-Cookie"))},
+    {
+        303: Answer(
+            "To where it was asked for, or to the jobs.", {}, headers=("Location", "Set-Cookie")
+        )
+    },
     (403,),
 )
 DOCTOR = Operation(

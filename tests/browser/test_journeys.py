@@ -201,7 +201,7 @@ def test_sign_in_as_admin_by_the_form(chromium: Browser, keyed: System) -> None:
         page.get_by_label("Admin key").fill(KEY)
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("button", name="Sign out")).to_be_visible()
-        page.goto(f"/jobs/{job}")
+        assert page.url.endswith(f"/jobs/{job}"), "it leads back to where one was"
         page.get_by_role("button", name="Kill", exact=True).click()
         page.get_by_role("button", name="Yes, end it").click()
         badge(page, "KILLED")

@@ -20,7 +20,7 @@ from tests.submitting import (
     names,
     submitted,
 )
-from tests.system import System
+from tests.system import System, wait_for
 
 # --- ways in -------------------------------------------------------------------------------
 
@@ -115,6 +115,57 @@ def test_loose_files_add_up_and_a_zip_is_an_input_by_itself(form: Page, tmp_path
     form.get_by_role("button", name="Remove").click()
     drop(form, ("d.txt", b"d"))
     expect(form.locator("#picked-name")).to_have_text("d.txt")
+
+
+def test_what_is_picked_last_is_what_counts(form: Page, river: System, tmp_path: Path) -> None:
+    """Also where what was picked before takes longer to read."""
+    folder = tmp_path / "slow folder"
+    folder.mkdir()
+    (folder / "old.txt").write_text("old")
+    form.evaluate(
+        """() => {
+          const { webkitGetAsEntry } = DataTransferItem.prototype;
+          DataTransferItem.prototype.webkitGetAsEntry = function () {
+            const entry = webkitGetAsEntry.call(this);
+            if (!entry?.isDirectory) return entry;
+            const reader = entry.createReader();
+            window.walked = 0;
+            const readEntries = (done, failed) => setTimeout(() => reader.readEntries((some) => {
+              done(some);
+              window.walked++;
+            }, failed), 300);
+            return { isDirectory: true, createReader: () => ({ readEntries }) };
+          };
+        }"""
+    )
+    form.get_by_label("any").check()
+    drop_from_disk(form, folder)
+    drop(form, ("picked last.zip", content(tmp_path, {"new.txt": "new"})))
+    # the second answer is the empty one
+    wait_for(lambda: form.evaluate("window.walked === 2"), "the walk through the folder")
+    form.get_by_role("button", name="Submit").click()
+    job = submitted(form, river)
+    assert job["name"] == "picked last" and came(river, job) == "new.txt 3\n"
+
+
+def test_a_model_that_is_changed_after_the_press_counts(
+    form: Page, river: System, tmp_path: Path
+) -> None:
+    form.evaluate(
+        """() => {
+          const { arrayBuffer } = Blob.prototype;
+          Blob.prototype.arrayBuffer = async function () {
+            await new Promise((done) => setTimeout(done, 200));
+            return arrayBuffer.call(this);
+          };
+        }"""
+    )
+    form.get_by_label("any").check()
+    drop(form, ("late choice.zip", content(tmp_path, GOOD)))
+    form.get_by_role("button", name="Submit").click()
+    form.get_by_label("rain").check()
+    job = submitted(form, river)
+    assert job["name"] == "late choice" and job["model"] == "rain"
 
 
 def test_a_single_file_that_is_no_zip_is_zipped(form: Page, river: System) -> None:

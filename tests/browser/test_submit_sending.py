@@ -51,6 +51,8 @@ def test_what_is_not_filled_in_is_said(form: Page, tmp_path: Path) -> None:
     submit.click()
     expect(form.locator("#zip_url-problem")).to_contain_text("127.0.0.1")  # the server's words
     expect(form.locator("#zip_url")).to_have_attribute("aria-invalid", "true")
+    expect(form.locator("#zip_url")).to_be_focused()
+    expect(form.locator("#check")).not_to_contain_text("127.0.0.1")  # it is said once
     expect(form.locator("#job_name")).to_have_value("a")
 
 
@@ -169,6 +171,28 @@ def test_the_same_key_is_kept_until_something_changes(form: Page, tmp_path: Path
     form.locator("#job_name").fill("another")
     fail()
     assert len(set(keys)) == 2
+
+
+def test_a_press_while_the_jobs_page_comes_makes_no_second_job(
+    form: Page, river: System, tmp_path: Path
+) -> None:
+    form.get_by_label("any").check()
+    drop(form, ("pressed again.zip", content(tmp_path, GOOD)))
+    expect(form.locator("#check")).to_contain_text("It can be read")
+    led: list[str] = []
+
+    def nothing(route: Any) -> None:
+        led.append(route.request.url)
+        route.fulfill(status=204)  # the browser stays where it is
+
+    form.route(re.compile("/jobs/[0-9a-f-]{36}$"), nothing, times=1)
+    send = form.get_by_role("button", name="Submit", exact=True)
+    send.click()
+    expect(form.locator("#check")).to_contain_text("It is queued")
+    wait_for(lambda: form.evaluate("1") and led, "the way to the job's page")
+    send.click()
+    assert submitted(form, river)["status"] == "COMPLETE"
+    assert names(river).count("pressed again") == 1
 
 
 def test_a_file_that_changed_since_is_named(form: Page, river: System, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_linked_folder_has_its_own_name(make: Make, tmp_path: Path) -> None:
 
 WRONG = {
     "typo": (LEAST + "timeuot = 3", "timeuot", "unknown key (line 2); did you mean 'timeout'?"),
-    "no idea": (LEAST + "xyzzy = 3", "xyzzy", "expected one of title, description, contact, command"),
+    "no idea": (LEAST + "xyzzy = 3", "xyzzy", "expected one of title, description, contact, "),
     "typo in a table": (
         LEAST + '[input]\n\nrequird = ["a"]', "input.requird",
         "unknown key (line 4); did you mean 'required'?",

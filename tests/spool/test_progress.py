@@ -23,6 +23,8 @@ from spool.progress import last_line, last_progress
         (b"::progress 100 done\n", 100),
         (b"::progress 999\n", 100),
         (b"::progress 1\nwork\n::progress 2\nmore\n", 2),
+        (b"\rstep 20: 100%\r\x1b[K::progress 10 next\n", 10),
+        (b"\x1b[32m::progress 4\n", 4),
         (b"x ::progress 5\n", None),
         (b" ::progress 5\n", None),
         (b"::progress 5%\n", None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -199,3 +200,31 @@ def test_no_header_makes_us_fail(web: Any, submitted: str, name: str) -> None:
         answer = web.call("POST", f"/jobs/{submitted}/kill", **{name.lower(): value})
         assert answer.status in (200, 403, 421)
         assert web.get(f"/data/{submitted}/input.zip", **{name.lower(): value}).status < 500
+
+
+@pytest.mark.parametrize(
+    ("came_from", "goes_to"),
+    [
+        ("http://localhost:8080/jobs/x?q=a%20b", "/jobs/x?q=a%20b"),
+        ("http://localhost:8080/signin", "/jobs"),
+        ("http://localhost:8080//evil.example/", "/jobs"),
+        ("http://localhost:8080/\\evil.example/", "/jobs"),
+        ("http://evil.example/jobs/x", "/jobs"),
+        ("http://[", "/jobs"),
+        ("", "/jobs"),
+    ],
+)
+def test_signing_in_leads_back_to_where_one_was(guarded: Any, came_from: str, goes_to: str) -> None:
+    page = guarded.get("/signin", accept="text/html", referer=came_from).text
+    told = re.search(r'name="next" value="([^"]*)"', page)
+    assert told and told[1] == goes_to
+    answer = guarded.form("/signin", {"key": KEY, "next": told[1]})
+    assert (answer.status, answer.headers["location"]) == (303, goes_to)
+    wrong = guarded.form("/signin", {"key": "no", "next": told[1]}, accept="text/html")
+    assert f'value="{goes_to}"' in wrong.text, "it is kept over a wrong key"
+
+
+@pytest.mark.parametrize("path", ["//evil.example", "/\\evil.example", "evil", "/a\r\nX: y", "/é"])
+def test_signing_in_leads_nowhere_else(guarded: Any, path: str) -> None:
+    answer = guarded.form("/signin", {"key": KEY, "next": path})
+    assert answer.headers["location"] == "/jobs"

@@ -213,6 +213,24 @@ def test_no_match_leads_to_all(browser: Any) -> None:
     assert ">Clear filters</a>" in page and 'id="filter"' in page
 
 
+@pytest.mark.usefixtures("five")
+@pytest.mark.parametrize(
+    ("since", "until", "wrong"),
+    [
+        ("2026-11-23", "2026-11-22", True),
+        ("2026-11-23", "0001-01-01T00:00:00%2B01:00", True),
+        ("1997-11-23", "1997-11-23", False),
+        ("1997-11-23T10:00:00Z", "1997-11-23T10:00:00Z", False),
+    ],
+)
+def test_days_the_wrong_way_round_are_said(
+    browser: Any, since: str, until: str, wrong: bool
+) -> None:
+    page = browser.get(f"/jobs?from={since}&to={until}").text
+    assert "No job matches" in page
+    assert ("the wrong way round" in page) is wrong
+
+
 def test_run_again_stands_in_the_row_of_what_ended(past: Any, kit: Any) -> None:
     page = kit.Browser(past, accept="text/html").get("/jobs").text
     for id in (kit.DONE, kit.BROKEN):

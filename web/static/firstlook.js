@@ -122,7 +122,7 @@ function columnsFault(columns, text) {
 }
 
 // The fields of a CSV file's first line, parted as most of the ``wanted`` ones are found.
-export function headerOf(text, wanted = []) {
+function headerOf(text, wanted = []) {
   const line = text.split(/\r\n|\n|\r/, 1)[0];
   const score = (names) => [wanted.filter((name) => names.includes(name)).length, names.length];
   return [",", ";", "\t"].map((separator) => fieldsOf(line, separator)).reduce((best, names) => {

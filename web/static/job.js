@@ -15,7 +15,7 @@ const byId = (id) => document.getElementById(id);
 let told = page.querySelector(".badge").textContent; // the state that was announced last
 
 function announce(text) {
-  byId("news").textContent = text;
+  put(byId("news"), text);
 }
 
 // Texts that change by themselves are not told again and again to a screen reader.
@@ -46,7 +46,8 @@ async function show(state) {
 
 // Takes the parts of the page as the server writes them now; the log stays where it is.
 async function renew() {
-  const answer = await fetch(address, { headers: { Accept: "text/html" }, cache: "no-store" });
+  const signal = AbortSignal.timeout(PATIENCE);
+  const answer = await fetch(address, { headers: { Accept: "text/html" }, signal, cache: "no-store" });
   if (!answer.ok) throw new TypeError(`status ${answer.status}`);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const now = fresh.getElementById("job");
@@ -95,16 +96,21 @@ function pause(milliseconds) {
 
 async function follow() {
   let tag = "";
-  while (page.dataset.final !== "yes") {
+  // Not what the page says: it may be newer than the state, which alone tells the log of the end.
+  let final = page.dataset.final === "yes";
+  while (!final) {
     await pause(document.hidden ? HIDDEN : EVERY);
     try {
       const headers = { Accept: "application/json" };
       if (tag) headers["If-None-Match"] = tag;
       const signal = AbortSignal.timeout(PATIENCE);
       const answer = await fetch(`${address}/state`, { headers, signal, cache: "no-store" });
-      if (answer.status !== 304) {
+      if (answer.status === 304) log.catchUp(); // what could not be read of it is tried again
+      else {
         if (!answer.ok) throw new TypeError(`status ${answer.status}`);
-        await show(await answer.json());
+        const state = await answer.json();
+        await show(state);
+        final = state.final;
         tag = answer.headers.get("ETag") ?? "";
       }
       put(byId("connection"), "");
@@ -118,24 +124,17 @@ async function follow() {
 // --- what goes on without the server
 
 function tick() {
-  const now = performance.now();
+  const now = Date.now(); // performance.now() stands still while the computer sleeps
   for (const element of page.querySelectorAll("[data-seconds]")) {
     element.began ??= now - Number(element.dataset.seconds) * 1000;
     put(element, lasting((now - element.began) / 1000));
   }
 }
 
-const TWICE = 3000; // milliseconds in which a second click on a button is a double click
-
-// Kill asks once more; without this script the button alone does it. Else a double click counts once.
+// Kill asks once more; without this script the button alone does it.
 page.addEventListener("submit", (event) => {
-  const sure = byId("sure"), form = event.target;
-  if (form.method === "post" && form.id !== "kill") {
-    if (form.dataset.sent) event.preventDefault();
-    form.dataset.sent = "yes";
-    setTimeout(() => { delete form.dataset.sent; }, TWICE);
-  }
-  if (form.id !== "kill" || !sure) return;
+  const sure = byId("sure");
+  if (event.target.id !== "kill" || !sure) return;
   event.preventDefault();
   sure.returnValue = "";
   sure.showModal();
@@ -174,5 +173,5 @@ page.addEventListener("click", async (event) => {
 const log = new Log(page, `${address}/log`, announce);
 tick();
 setInterval(tick, 1000);
-await log.begin();
+log.begin();
 await follow();

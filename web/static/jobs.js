@@ -104,7 +104,8 @@ function say(said) {
 
 async function look() {
   const url = location.href;
-  const fresh = await page(url, asked.signal);
+  if (asked.signal.aborted) asked = new AbortController();
+  const fresh = await page(url, asked);
   if (url === location.href) show(fresh);
 }
 
@@ -144,7 +145,7 @@ async function load() {
   asked = new AbortController();
   list.setAttribute("aria-busy", "true");
   try {
-    const fresh = await page(location.href, asked.signal);
+    const fresh = await page(location.href, asked);
     latest = fresh;
     list.replaceChildren(...fresh.getElementById("list").childNodes);
     document.getElementById("clear").hidden = fresh.getElementById("clear").hidden;

@@ -1,13 +1,15 @@
 // The log of a job: a window of it in the page, read by offset, that follows what is written.
 
 import { places, size } from "./lengths.js";
-import { rest, untilLine } from "./loglines.js";
-import { BYTES, LogView } from "./logview.js";
+import { firstLines, lastLines, rest, untilLine } from "./loglines.js";
+import { BYTES, LINES, LogView } from "./logview.js";
 import { LogSearch } from "./logsearch.js";
 
 const STEP = BYTES / 2; // bytes read at once
+const ROWS = LINES / 2; // lines added at once at an end of the window: what was read stays in it
 const BEHIND = 512 * 1024; // bytes behind the end from which on parts are left out
 const NEAR_END = 30; // CSS pixels
+const PATIENCE = 30_000; // milliseconds for a piece of it
 const PROGRESS = /^::progress +\d{1,3} +(\S.*)$/gm;
 
 export class Log {
@@ -54,10 +56,16 @@ export class Log {
     if (attempt !== this.attempt) {
       this.attempt = attempt;
       this.size = 0;
+      this.search.restart();
       this.inTurn(() => this.view.replace(new Uint8Array(), 0, 0));
     }
     this.size = Math.max(this.size, now);
     this.tools.querySelector("#follow").hidden = final;
+    this.catchUp();
+  }
+
+  // Reads what is known to be there and shall be shown, unless something is being read.
+  catchUp() {
     const more = this.size > this.view.end && (this.follows || !this.view.isFull);
     if (!more) this.tell();
     else if (!this.turns) this.inTurn(() => this.grow());
@@ -69,7 +77,8 @@ export class Log {
     const length = Math.min(to, this.size) - from;
     if (length <= 0) return new Uint8Array();
     const headers = { Range: `bytes=0-${length - 1}` }; // it counts from the offset
-    const answer = await fetch(`${this.address}?offset=${from}`, { headers, cache: "no-store" });
+    const signal = AbortSignal.timeout(PATIENCE);
+    const answer = await fetch(`${this.address}?offset=${from}`, { headers, signal, cache: "no-store" });
     const ours = answer.headers.get("X-Log-Attempt") === this.attempt;
     if (!answer.ok || !ours) throw new Error(`the log could not be read: ${answer.status}`);
     const bytes = new Uint8Array(await answer.arrayBuffer());
@@ -119,7 +128,9 @@ export class Log {
     } else if (this.follows || !view.isFull) {
       this.behind = false;
       const bytes = await this.read(view.end, view.end + BEHIND);
-      view.append(bytes);
+      const skip = this.follows ? lastLines(bytes, LINES) : 0;
+      if (skip) view.replace(bytes.subarray(skip), view.end + skip, this.size);
+      else view.append(firstLines(bytes, LINES));
       this.findProgress(bytes);
       if (this.follows) {
         view.trimStart();
@@ -133,7 +144,7 @@ export class Log {
     if (view.start === 0) return;
     const from = Math.max(0, view.start - STEP);
     const bytes = await this.read(from, view.start);
-    const skip = from ? rest(bytes) : 0;
+    const skip = lastLines(bytes, ROWS, from ? rest(bytes) : 0);
     const top = this.top();
     view.prepend(bytes.subarray(skip), from + skip);
     view.trimEnd();
@@ -145,7 +156,7 @@ export class Log {
     if (view.end >= this.size) return;
     const bytes = await this.read(view.end, view.end + STEP);
     const top = this.top();
-    view.append(untilLine(bytes, view.end + STEP < this.size));
+    view.append(firstLines(untilLine(bytes, view.end + STEP < this.size), ROWS));
     view.trimStart();
     this.toTop(top);
   }
@@ -220,7 +231,9 @@ export class Log {
     addEventListener("pagehide", () => this.remember());
     addEventListener("hashchange", () => {
       const linked = /^#log=(\d{1,16})$/.exec(location.hash);
-      if (linked) this.inTurn(() => this.showAt(Number(linked[1]), "center"));
+      if (!linked || Number(linked[1]) >= this.size) return;
+      this.follow(false);
+      this.inTurn(() => this.showAt(Number(linked[1]), "center"));
     });
     this.search = new LogSearch(this.tools.querySelector("#log-search"), this.address, {
       show: (query, offset) => this.found(query, offset),

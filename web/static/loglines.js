@@ -61,4 +61,22 @@ export function untilLine(bytes, cut) {
   return cut && newline >= 0 ? bytes.subarray(0, newline + 1) : bytes;
 }
 
+// Where the last "most" lines begin, at "from" or behind it.
+export function lastLines(bytes, most, from = 0) {
+  let begin = bytes.length;
+  for (let count = 0; count < most && begin > from; count++) {
+    begin = begin > 1 ? bytes.lastIndexOf(NEWLINE, begin - 2) + 1 : 0;
+  }
+  return Math.max(begin, from);
+}
+
+// The bytes of the first "most" lines.
+export function firstLines(bytes, most) {
+  let end = 0;
+  for (let count = 0; count < most && end < bytes.length; count++) {
+    end = bytes.indexOf(NEWLINE, end) + 1 || bytes.length;
+  }
+  return bytes.subarray(0, end);
+}
+
 const isContinuation = (byte) => (byte & 0xc0) === 0x80;

@@ -41,6 +41,13 @@ export class LogSearch {
     this.problem = "";
   }
 
+  // The log began anew: what was found in it is no longer there.
+  restart() {
+    this.forget("");
+    this.view.show("", null);
+    this.tell();
+  }
+
   // To the next (1) or previous (-1) line that holds what stands in the field.
   async enter(step) {
     const query = this.form.q.value;
@@ -71,7 +78,7 @@ export class LogSearch {
 
   async lookNow(count) {
     const { stop, query } = this;
-    while (this.next !== null && this.hits.length < count && !stop.signal.aborted) {
+    while (query && this.next !== null && this.hits.length < count && !stop.signal.aborted) {
       const wanted = new URLSearchParams({ q: query, from: this.next });
       try {
         const options = { signal: stop.signal, headers: { Accept: "application/json" } };

@@ -3,6 +3,7 @@
 const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
 const PATIENCE = 15; // seconds for an answer, beyond those that the server may wait for news
+const PAGE = 60; // seconds for a page
 
 // Says that what is shown may be old, or, with false, that it is not.
 export function disconnected(yes) {
@@ -46,11 +47,18 @@ export async function follow(seq, every, look) {
   }
 }
 
-// The page at url as a document of its own; throws unless it came whole.
-export async function page(url, signal) {
-  const answer = await fetch(url, { headers: { Accept: "text/html" }, signal });
-  if (!answer.ok) throw new Error(answer.statusText);
-  return new DOMParser().parseFromString(await answer.text(), "text/html");
+// The page at url as a document of its own; throws unless it came whole, and a TypeError where
+// none came. stop: an AbortController that calls it off.
+export async function page(url, stop = new AbortController()) {
+  const { signal } = stop;
+  const timer = setTimeout(() => stop.abort(new TypeError("no answer came")), PAGE * 1000);
+  try {
+    const answer = await fetch(url, { headers: { Accept: "text/html" }, signal });
+    if (!answer.ok) throw new Error(answer.statusText);
+    return new DOMParser().parseFromString(await answer.text(), "text/html");
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 // What an element holds, but for the words of a time, which change by themselves.
@@ -61,15 +69,17 @@ function gist(element) {
     time.removeAttribute("title");
     delete time.dataset.local;
   }
+  for (const details of copy.querySelectorAll("details")) details.open = false;
   return copy.innerHTML;
 }
 
-// Makes `old` hold what `fresh` holds, unless it is the same or somebody's focus or open menu
-// is inside. Tells whether it changed.
+// Makes `old` hold what `fresh` holds, unless it is the same or somebody's focus is inside. What
+// is open stays open. Tells whether it changed. `fresh` stays whole, and can be taken again.
 export function take(old, fresh) {
-  if (gist(old) === gist(fresh)) return false;
-  if (old.contains(document.activeElement) || old.querySelector("details[open]")) return false;
+  if (gist(old) === gist(fresh) || old.contains(document.activeElement)) return false;
+  const open = [...old.querySelectorAll("details")].map((details) => details.open);
   old.className = fresh.className;
-  old.replaceChildren(...fresh.childNodes);
+  old.replaceChildren(...fresh.cloneNode(true).childNodes);
+  old.querySelectorAll("details").forEach((details, n) => { details.open = open[n] ?? false; });
   return true;
 }

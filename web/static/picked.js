@@ -1,13 +1,13 @@
 // What somebody dropped or picked, as a list of {path, file}: loose files, folders, or both.
 
-export const MOST_FILES = 50_000; // the server takes no more in one zip (spool/entrynames.py)
+const MOST_FILES = 50_000; // the server takes no more in one zip (spool/entrynames.py)
 export const MOST_BYTES = 2 * 1024 ** 3; // of what is zipped here; a zip made elsewhere may be larger
 
 // What systems put into folders for themselves. "._name" is macOS' second half of a file
 // on a disk that has no room for it.
 const LITTER = /(^|\/)(\.DS_Store|Thumbs\.db|desktop\.ini|\._[^/]*|__MACOSX(\/.*)?)$/i;
 
-export class TooMuch extends Error {}
+class TooMuch extends Error {}
 
 // Of a drop event's dataTransfer. Its items are gone once the event is over, so what they
 // are is asked at once, before the first await.

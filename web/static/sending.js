@@ -15,7 +15,7 @@ export class Sending {
   busy = false;
   #abort = null;
   #arrived = false; // all of the body is at the server
-  #key = null; // {key, job}: the last submission that did not come to an end
+  #key = null; // {key, job}: the last submission that was not refused
   #zipped = { input: null, blob: null };
   #wake = () => {};
   #leave = (event) => event.preventDefault();
@@ -35,9 +35,7 @@ export class Sending {
       const body = job.url ? null : await this.#body(job.input);
       const request = onlyCheck ? checking(job, body) : submitting(job, body);
       if (!onlyCheck) request.key = this.#keyFor(job);
-      const answer = await this.#send(request, job.input);
-      if (!onlyCheck) this.#key = null;
-      return answer;
+      return await this.#send(request, job.input); // the key stays: pressed again, it is the same job
     } catch (error) {
       if (error instanceof Refused && !error.later) this.#key = null;
       throw error;
@@ -91,6 +89,7 @@ export class Sending {
 
   // Resolves after ``seconds``, at a press on "Try again now", or when the network is back.
   #wait(why, seconds, signal) {
+    signal.throwIfAborted();
     this.#phase(`${sentence(why)} Nothing is lost: it is tried again by itself.`);
     this.#words("", "", "");
     at("again").hidden = false;

@@ -20,6 +20,7 @@ const form = at("submit"), send = at("send");
 let picked = null; // {items, skipped}, or null
 let input = null; // what prepare() made of it for the chosen model
 let doubts = []; // what will surely be refused
+let taking = Promise.resolve(); // what is being picked, one after the other
 let looking = Promise.resolve();
 let round = 0; // the number of the newest look: an older one that ends later says nothing
 let named = ""; // the name that was filled in by us
@@ -61,15 +62,13 @@ function recallModel() {
 
 // --- the input
 
-async function take(reading) {
-  try {
-    const now = await reading;
-    picked = together(picked, now);
-  } catch (error) {
-    cannotTake(error);
-    return;
-  }
-  lookAgain();
+// A large folder takes a while to read: what is picked meanwhile still comes after it.
+function take(reading) {
+  reading.catch(() => {}); // heard when it is its turn
+  taking = taking.then(async () => {
+    picked = together(picked, await reading);
+    lookAgain();
+  }).catch(cannotTake);
 }
 
 function cannotTake(error) {
@@ -171,7 +170,7 @@ function disarm() {
 
 async function submit(onlyCheck) {
   if (sending.busy) return;
-  await looking;
+  await settled();
   if (sending.busy) return; // a second press meanwhile
   const url = at("zip_url").value.trim();
   for (const field of FIELDS) complain(field, "");
@@ -185,6 +184,13 @@ async function submit(onlyCheck) {
   if (!onlyCheck && !armed()) return; // a check does no harm
   fillName(input?.name || nameOf(url) || "job");
   await deliver({ model: modelName(), name: at("job_name").value.trim() || "job", input, url }, onlyCheck);
+}
+
+// Until all that was picked, also meanwhile, was looked at.
+async function settled() {
+  for (let seen = []; seen[0] !== taking || seen[1] !== looking; await Promise.all(seen)) {
+    seen = [taking, looking];
+  }
 }
 
 function toProblem(field) {
@@ -217,25 +223,31 @@ async function deliver(job, onlyCheck) {
   try {
     const answer = await sending.run(job, onlyCheck);
     if (!onlyCheck) {
+      say("good", "It is queued", "The job's page opens.");
       location.assign(`/jobs/${answer.id}`);
       return;
     }
     say("good", "The server has checked it: the input is good", "Nothing was queued. Press Submit to run it.");
   } catch (error) {
     disarm();
-    explain(error);
+    toProblem(explain(error));
+    return;
   }
   toCheck();
 }
 
+// The field that is wrong, if it is one with a place of its own for that.
 function explain(error) {
-  if (error instanceof Refused) refused(error);
-  else if (error instanceof Lost) {
+  if (error instanceof Refused) return refused(error);
+  if (error instanceof Lost) {
     say("problem", "The server cannot be reached", "The connection was lost, and trying again did not help. " +
       "Press Submit to try once more: what arrived already is not run twice.");
   } else if (error instanceof Unreadable) say("problem", "A file cannot be read", error.message);
   else if (error.name === "AbortError") say("note", "Cancelled", error.message);
-  else throw error;
+  else {
+    say("problem", "This did not work", sentence(error.message || error.name));
+    throw error; // a fault of ours: the browser's console knows more
+  }
 }
 
 function refused({ problem, later }) {
@@ -244,8 +256,10 @@ function refused({ problem, later }) {
   if (field === "zip_url") at("by-url").open = true;
   const title = later ? "The server cannot take it now" : "The server refused it";
   const found = problem.findings.length > 0;
-  say("problem", title, found ? "Nothing was queued. Correct this, and submit again:" : sentence(problem.detail));
+  const said = field ? "Nothing was queued. What is wrong stands beside the field." : sentence(problem.detail);
+  say("problem", title, found ? "Nothing was queued. Correct this, and submit again:" : said);
   if (found) sayFindings(problem.findings);
+  return field;
 }
 
 // --- wiring
@@ -293,7 +307,9 @@ form.addEventListener("submit", (event) => {
   submit(false);
 });
 window.addEventListener("pageshow", (event) => {
-  if (event.persisted) sending.reset(); // back from the job's page
+  if (!event.persisted) return;
+  sending.reset(); // back from the job's page
+  lookAgain();
 });
 
 document.documentElement.classList.add("scripts");

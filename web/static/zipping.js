@@ -25,7 +25,7 @@ export function crc32(bytes, before = 0) {
   return ~crc >>> 0;
 }
 
-export const canDeflate = (() => {
+const canDeflate = (() => {
   try {
     return Boolean(new CompressionStream("deflate-raw"));
   } catch {
