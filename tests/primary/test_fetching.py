@@ -245,11 +245,13 @@ def test_what_the_writer_raises_comes_through() -> None:
     ],
 )
 def test_urls_that_cannot_be_meant(url: str) -> None:
-    with pytest.raises(BadInput, match="zip_url"):
+    with pytest.raises(BadInput, match="^the address"):
         check_url(url, LOCAL)
 
 
 PRIVATE = [
+    "localhost",
+    "www.localhost",
     "127.0.0.1",
     "10.0.0.1",
     "192.168.1.1",
@@ -273,7 +275,7 @@ PRIVATE = [
 
 @pytest.mark.parametrize("host", PRIVATE)
 def test_addresses_that_are_not_public_are_refused(host: str) -> None:
-    with pytest.raises(NotAllowed, match=r"not a public address.*--allow-url"):
+    with pytest.raises(NotAllowed, match=r"is not public.*--allow-url"):
         check_url(f"http://{host}/x.zip", ())
 
 

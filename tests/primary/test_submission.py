@@ -166,8 +166,8 @@ def test_bad_urls_and_models_are_refused_at_once(hand: Hand) -> None:
 
 
 FAILURES: list[tuple[bytes | Exception, str]] = [
-    (BadInput("zip_url: example.org answered 404"), "answered 404"),
-    (NotAllowed("zip_url: example.org is not a public address"), "not a public address"),
+    (BadInput("the address: example.org answered 404"), "answered 404"),
+    (NotAllowed("the address: example.org is not public"), "is not public"),
     (TooLarge("the input is longer than 5 bytes"), "longer than"),
     (b"no zip", ""),
     (zipped(name="other"), "count"),

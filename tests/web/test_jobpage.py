@@ -25,6 +25,8 @@ from ledger.events import (
     RunFacts,
 )
 from ledger.jobs import FINAL, Job, State
+from primary.errors import PrimaryError
+from primary.fetching import check_url
 from primary.server import Primary
 from tests.pastjobs import INPUT, RUN, Past, completed, digest, packed, started
 from web import failure, jobpage, tails
@@ -217,6 +219,19 @@ def test_a_limit_is_told_by_the_engines_reason_alone(reason: str, title: str) ->
     explanation = failure.explain(found)
     assert explanation is not None and explanation.title == title
     assert title[1:] in headline(found, SOON, None).text
+
+
+def test_an_input_that_was_not_fetched_leads_to_its_address() -> None:
+    def told(reason: str) -> str:
+        lost = job(State.FAILED, failure="input", reason=reason, url="http://example.org/x.zip")
+        explanation = failure.explain(lost)
+        assert explanation is not None
+        return explanation.title
+
+    with pytest.raises(PrimaryError) as refused:
+        check_url("http://localhost/x.zip", ())
+    assert told(str(refused.value)) == "The input could not be fetched"
+    assert told("the zip is empty: it holds no files") == "The input cannot be used"
 
 
 def test_every_class_of_failure_says_whose_turn_it_is(past: Past, opened: Any) -> None:
