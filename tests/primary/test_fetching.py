@@ -245,7 +245,7 @@ def test_what_the_writer_raises_comes_through() -> None:
     ],
 )
 def test_urls_that_cannot_be_meant(url: str) -> None:
-    with pytest.raises(BadInput, match="^the address"):
+    with pytest.raises(BadInput, match=r"^the address"):
         check_url(url, LOCAL)
 
 
