@@ -15,8 +15,8 @@ from ledger.board import Board
 from ledger.jobs import Job, State
 from ledger.times import stamp
 
-MOST = 5000
-"""Runs of one timeline: more than a picture can show, and read in some 50 ms."""
+MOST = 3000
+"""Runs of one timeline: more than a picture can show, and the first drawing stays below 100 ms."""
 
 End = Literal["RUNNING", "COMPLETE", "FAILED", "KILLED", "LOST"]
 
