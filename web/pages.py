@@ -7,9 +7,9 @@ from pathlib import Path
 
 import bottle
 
-from ledger.jobs import FINAL, State
+from ledger.jobs import FINAL
 from primary.server import VERSION
-from web import advice, history, words
+from web import advice, words
 
 VIEWS = Path(__file__).parent / "views"
 STATIC = Path(__file__).parent / "static"
@@ -19,8 +19,6 @@ STATIC = Path(__file__).parent / "static"
 _EVERYWHERE: dict[str, object] = {
     "words": words,
     "advice": advice,
-    "history": history,
-    "states": list(State),
     "final": FINAL,
     "version": VERSION,
 }
