@@ -108,6 +108,11 @@ class Copies:
             self._long.release()
 
 
+def has_input(job: Job) -> bool:
+    """Whether ``Copies.rerun`` finds an input of the job: here, or once more at its address."""
+    return not job.purged and (job.input is not None or (job.final and job.url is not None))
+
+
 def has_example(model: Model) -> bool:
     return _example(model).is_file()
 

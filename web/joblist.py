@@ -10,6 +10,7 @@ from msgspec import structs
 
 from ledger.board import Page, Query
 from ledger.jobs import Job, State
+from primary.copies import has_input
 from primary.server import Primary
 from web import history, words
 
@@ -135,7 +136,7 @@ def _row(primary: Primary, job: Job, now: datetime, known: bool) -> Row:
         fault=one_line(fault, REASON),
         has_output=job.output is not None and job.output.size != history.NO_FILES,
         may_kill=not job.final and not job.kill_wanted,
-        may_rerun=job.final and known and not job.purged and bool(job.input or job.url),
+        may_rerun=job.final and known and has_input(job),
     )
 
 

@@ -6,6 +6,7 @@ import bottle
 
 from ledger.board import Query
 from ledger.jobs import Job, State
+from primary.copies import has_input
 from primary.errors import NoSuchFile
 from primary.server import Primary
 from web import failure, joblist, jobpage, lastlines, polls, present, shapes, tails
@@ -45,7 +46,7 @@ class Jobs:
         job = self._site.job(id)
         may = {
             "may_kill": self._site.is_admin() and not job.final,
-            "may_rerun": may_rerun(self._primary, job),
+            "may_rerun": job.model in self._primary.models() and has_input(job),
         }
         if self._site.wants_page():
             return self._site.page("job", may | jobpage.context(self._primary, job))
@@ -110,13 +111,6 @@ class Jobs:
         if from_browser or bottle.request.method != "GET":
             raise Problem(405, "a browser kills by POST alone", headers={"Allow": "POST"})
         return self.kill(id)
-
-
-def may_rerun(primary: Primary, job: Job) -> bool:
-    """Whether the job's input is here to be run once more, or can be fetched once more."""
-    if job.purged or job.model not in primary.models():
-        return False
-    return job.input is not None or (job.final and job.url is not None)
 
 
 def _query(asked: Parameters, default: int, most: int) -> Query:

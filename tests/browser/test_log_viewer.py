@@ -272,8 +272,8 @@ def test_what_was_read_stays_when_more_is_loaded_or_the_page_is_loaded_anew(
     scroll(page, "300")  # near enough to the window's start that more is loaded above
     expect(page.locator("#log > div").first).not_to_have_text(first)
     place = top(page)
-    page.wait_for_timeout(400)  # what was scrolled to is kept after a while
-    assert top(page) == place
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert top(page) == place, "drawn once more, it is where it was"
     page.reload()
     expect(page.locator("#log > div", has_text=place)).to_be_visible()
     assert top(page) == place

@@ -1,5 +1,7 @@
 // Sizes and lengths of time as the server writes them (web/words.py, web/headline.py).
 
+import { duration } from "./times.js";
+
 export function size(count) {
   if (count < 1000) return `${count} B`;
   let value = count, unit = "";
@@ -13,11 +15,7 @@ export function size(count) {
 // A length of time that is still growing, in seconds.
 export function lasting(seconds) {
   const whole = Math.floor(seconds);
-  if (whole < 60) return `${whole} s`;
-  const minutes = Math.floor(whole / 60), hours = Math.floor(minutes / 60), days = Math.floor(hours / 24);
-  if (days) return `${days} d ${hours % 24} h`;
-  if (hours) return `${hours} h ${minutes % 60} min`;
-  return `${minutes} min ${whole % 60} s`;
+  return whole < 60 ? `${whole} s` : duration(whole);
 }
 
 // Places in a whole, all in the whole's unit: "12.31 to 12.56 of 500.00 MB".
