@@ -131,21 +131,20 @@ function tick() {
   }
 }
 
-// Kill asks once more; without this script the button alone does it.
+// Kill asks once more; without this script the button alone does it. The answer is taken from the
+// dialog's form: its close event comes later, when the dialog may already be open again.
 page.addEventListener("submit", (event) => {
-  const sure = byId("sure");
-  if (event.target.id !== "kill" || !sure) return;
-  event.preventDefault();
-  sure.returnValue = "";
-  sure.showModal();
-  sure.addEventListener("close", () => {
-    const kill = byId("kill");
-    if (sure.returnValue !== "end" || !kill) return;
+  const sure = byId("sure"), kill = byId("kill");
+  if (!sure || !kill) return;
+  if (event.target === kill) {
+    event.preventDefault();
+    sure.showModal();
+  } else if (sure.contains(event.target) && event.submitter?.value === "end") {
     kill.submit();
     const button = kill.querySelector("button"); // until the server's page comes
     button.disabled = true;
     button.textContent = "Ending…";
-  }, { once: true });
+  }
 });
 
 // A preview opens below its file's name; with a modifier, or without this script, on its page.
