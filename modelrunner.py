@@ -37,7 +37,11 @@ COMMANDS = {
         "Print what completes all this in a shell.",
     ),
     "ledger": ("modelrunner", "ledger", "Verify, show or export the ledger."),
-    "spool": ("deploy.commands", "spool", "Let workers and colleagues in, or shut them out."),
+    "spool": (
+        "deploy.grants.commands",
+        "spool",
+        "Let workers and colleagues in, or shut them out.",
+    ),
 }
 
 # what ``from modelrunner import ...`` gives, of client.api

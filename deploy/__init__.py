@@ -1,6 +1,1 @@
-"""Setting hosts up: accounts for workers and for colleagues who drop zips (``spool grant``).
-
-Pure are ``keys``, ``layout``, ``facts``, ``steps`` and ``grant``: what is to be done follows from
-names and facts. ``accounts`` and ``places`` gather the facts, ``apply`` does the
-steps.
-"""
+"""Setting hosts up over SSH (``modelrunner deploy``); ``grants`` lets workers and colleagues in."""

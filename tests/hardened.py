@@ -26,7 +26,7 @@ from client.api import Client
 from spool.address import Address
 from spool.dial import Connection, dial
 from spool.wire import Wire
-from tests.deploy.host import DATA, PRIMARY, Host
+from tests.deploy.grants.host import DATA, PRIMARY, Host
 from tests.system import PATIENCE, wait_for
 
 MODELS = "/srv/modelrunner/models"

@@ -37,7 +37,7 @@ from spool.reports import (
     encode,
 )
 from spool.wire import Broken, Status
-from tests.deploy.host import DATA, PRIMARY
+from tests.deploy.grants.host import DATA, PRIMARY
 from tests.hardened import LEASE, REALPATH, Hardened, answers, code_of, string, until_growing
 from tests.system import PATIENCE, wait_for
 

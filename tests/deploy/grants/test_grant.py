@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.conftest import OTHER
-from tests.deploy.host import DATA, PRIMARY, Host, host
+from tests.deploy.grants.conftest import OTHER
+from tests.deploy.grants.host import DATA, PRIMARY, Host, host
 from tests.system import wait_for
 
 pytestmark = [

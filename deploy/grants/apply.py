@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deploy.steps import PATH, Command, File, Step, before_of, half_of
+from deploy.grants.steps import PATH, Command, File, Step, before_of, half_of
 from spool.errors import Refused
 
 PATIENCE = 120.0  # seconds for one command

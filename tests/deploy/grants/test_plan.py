@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploy import home, layout
-from deploy.admission import Grant
-from deploy.facts import Account, Entry, Machine, Place, Spool
-from deploy.grant import plan
-from deploy.keys import PublicKey
-from deploy.revoke import revocation
-from deploy.steps import Command, Plan, script
+from deploy.grants import home, layout
+from deploy.grants.admission import Grant
+from deploy.grants.facts import Account, Entry, Machine, Place, Spool
+from deploy.grants.keys import PublicKey
+from deploy.grants.planning import plan
+from deploy.grants.revoke import revocation
+from deploy.grants.steps import Command, Plan, script
 from spool.errors import BadName, Refused
 
 KEY = PublicKey(

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
-from deploy import layout
-from deploy.facts import Entry, Machine, Spool
-from deploy.keys import PublicKey
-from deploy.steps import Command, File, Step, unless
+from deploy.grants import layout
+from deploy.grants.facts import Entry, Machine, Spool
+from deploy.grants.keys import PublicKey
+from deploy.grants.steps import Command, File, Step, unless
 from spool.errors import Refused
 
 # That what we wrote is what sshd does with this account.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.keys import parse_public_key
+from deploy.grants.keys import parse_public_key
 from spool.errors import Refused
 
 pytestmark = pytest.mark.needs("openssh-client")

@@ -11,9 +11,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from deploy import layout
-from deploy.facts import Machine, Spool
-from deploy.steps import Command, Step, unless
+from deploy.grants import layout
+from deploy.grants.facts import Machine, Spool
+from deploy.grants.steps import Command, Step, unless
 from spool import names
 from spool.errors import Refused
 

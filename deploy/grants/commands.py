@@ -14,15 +14,15 @@ from typing import ParamSpec
 
 import click
 
-from deploy.accounts import machine
-from deploy.admission import Grant
-from deploy.apply import apply
-from deploy.facts import Machine, Spool
-from deploy.grant import plan
-from deploy.keys import LONGEST, PublicKey, fingerprint_of, parse_public_key
-from deploy.places import look
-from deploy.revoke import revocation
-from deploy.steps import Plan, script
+from deploy.grants.accounts import machine
+from deploy.grants.admission import Grant
+from deploy.grants.apply import apply
+from deploy.grants.facts import Machine, Spool
+from deploy.grants.keys import LONGEST, PublicKey, fingerprint_of, parse_public_key
+from deploy.grants.places import look
+from deploy.grants.planning import plan
+from deploy.grants.revoke import revocation
+from deploy.grants.steps import Plan, script
 from spool.errors import Refused, SpoolError
 
 P = ParamSpec("P")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.apply import apply
-from deploy.steps import File, Step, script
+from deploy.grants.apply import apply
+from deploy.grants.steps import File, Step, script
 from spool.errors import Refused
 
 Doer = Callable[[list[Step]], list[str]]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from client.api import Client
-from tests.deploy.host import DATA, PRIMARY, Host, host
+from tests.deploy.grants.host import DATA, PRIMARY, Host, host
 from tests.system import wait_for
 
 pytestmark = [

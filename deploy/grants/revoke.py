@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from deploy import layout
-from deploy.facts import Account, Machine
-from deploy.steps import Command, Plan, Step, unless
+from deploy.grants import layout
+from deploy.grants.facts import Account, Machine
+from deploy.grants.steps import Command, Plan, Step, unless
 from spool import names
 from spool.errors import Refused
 

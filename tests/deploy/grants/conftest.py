@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.host import DATA, Host, host
+from tests.deploy.grants.host import DATA, Host, host
 
 OTHER = "other.model-with-a-long-name"  # its group's name is shortened
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import shlex
 
-from deploy import admission, home, layout
-from deploy.admission import Grant
-from deploy.facts import Machine, Spool
-from deploy.folders import Folders
-from deploy.steps import Plan
+from deploy.grants import admission, home, layout
+from deploy.grants.admission import Grant
+from deploy.grants.facts import Machine, Spool
+from deploy.grants.folders import Folders
+from deploy.grants.steps import Plan
 from spool import names
 from spool.errors import BadName, Refused
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from deploy.facts import Account, Entry, Place, Spool
+from deploy.grants.facts import Account, Entry, Place, Spool
 from spool import names
 from spool.errors import Refused
 

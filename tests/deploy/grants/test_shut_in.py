@@ -12,8 +12,8 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from tests.deploy.conftest import OTHER
-from tests.deploy.host import DATA, PRIMARY, Host
+from tests.deploy.grants.conftest import OTHER
+from tests.deploy.grants.host import DATA, PRIMARY, Host
 
 pytestmark = [
     pytest.mark.root,

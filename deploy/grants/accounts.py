@@ -12,10 +12,10 @@ import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from deploy import layout
-from deploy.facts import Machine
-from deploy.places import account_of, entry_of
-from deploy.steps import PATH
+from deploy.grants import layout
+from deploy.grants.facts import Machine
+from deploy.grants.places import account_of, entry_of
+from deploy.grants.steps import PATH
 
 _UNITS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _LONGEST = 1024 * 1024  # bytes of a file that we may have written

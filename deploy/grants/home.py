@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import shlex
 
-from deploy.facts import Place, Spool
-from deploy.steps import Step, unless
+from deploy.grants.facts import Place, Spool
+from deploy.grants.steps import Step, unless
 from spool.errors import Refused
 
 

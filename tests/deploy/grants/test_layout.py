@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import layout
+from deploy.grants import layout
 from spool.errors import Refused
 from tests import sshd
 
