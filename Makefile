@@ -22,7 +22,8 @@ define install
 	  rm -rf $(VENV); exit 1; }
 	@echo "Installing the locked packages into $(VENV) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@PYTHONWARNINGS=ignore \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 endef
 
 $(VENV)/.run: requirements.lock setup.py

@@ -37,6 +37,7 @@ COMMANDS = {
         "Print what completes all this in a shell.",
     ),
     "ledger": ("modelrunner", "ledger", "Verify, show or export the ledger."),
+    "deploy": ("deploy.commands", "deploy", "Set up hosts over SSH, and look after them."),
     "spool": (
         "deploy.grants.commands",
         "spool",
@@ -173,6 +174,16 @@ def _address(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tu
     "--allow-url", "allow_urls", multiple=True, metavar="HOST",
     help="A host that zip_url may name although its address is not public.",
 )  # fmt: skip
+@click.option(
+    "--behind-proxy", is_flag=True,
+    help="Requests come by a proxy on this machine: believe what it says of who asks "
+    "(X-Forwarded-For, X-Forwarded-Proto).  Needs an admin key.",
+)  # fmt: skip
+@click.option(
+    "--accel", metavar="PREFIX",
+    help="That proxy, nginx, sends the files of finished jobs: PREFIX, such as /finished/, "
+    "leads it to DATA/jobs.  Its group must be ours.",
+)  # fmt: skip
 def serve(
     data: Path,
     listen: tuple[str, int],
@@ -181,6 +192,8 @@ def serve(
     admin_key: str | None,
     hosts: tuple[str, ...],
     allow_urls: tuple[str, ...],
+    behind_proxy: bool,
+    accel: str | None,
 ) -> None:
     """Run the primary: ledger, spool, API and pages."""
     from web import serving
@@ -196,6 +209,8 @@ def serve(
             admin_key=admin_key,
             hosts=hosts,
             allow_urls=allow_urls,
+            behind_proxy=behind_proxy,
+            accel=accel,
         )
     )
 

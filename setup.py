@@ -1,14 +1,17 @@
 """One distribution, ``modelrunner``; tool settings live in pyproject.toml.
 
 Ranges stand here, exact versions with hashes in the lock files that
-``make lock`` writes.
+``make lock`` writes. What ``modelrunner deploy`` ships carries a digest of its sources
+behind the version, "+3f2a91c04d7e", which it gives by MODELRUNNER_BUILD.
 """
+
+import os
 
 from setuptools import find_packages, setup
 
 setup(
     name="modelrunner",
-    version="0.1.0",
+    version="0.1.0" + os.environ.get("MODELRUNNER_BUILD", ""),
     description="Share a model: one program, a folder, and SSH.",
     python_requires=">=3.11",
     # modelrunner.py is a module, and a module cannot carry its types: a stub package does.
@@ -39,6 +42,7 @@ setup(
         "psutil>=6,<8",
         "click>=8.1,<9",
         "rich>=13.7,<16",
+        "packaging>=24,<27",
         "prometheus-client>=0.21,<1",
     ],
     extras_require={

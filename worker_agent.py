@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, get_args
 
 import click
 
@@ -22,9 +23,11 @@ from engine.beats import namesake, who
 from engine.entrance import Entrance, entrance_to
 from engine.errors import EngineError
 from engine.examination import examine
-from engine.runs import Engine
+from engine.pinned import pin
+from engine.runs import Engine, Keeper
 from engine.state import State
-from spool import names
+from engine.vigil import Vigil
+from spool import names, notify
 from spool.claims import Claims
 from spool.errors import NoSpace, Refused, SpoolError, Unreachable
 from spool.manifest import load_all
@@ -36,6 +39,18 @@ CUT = 2.0  # seconds for what they held up, until it is left behind
 log = logging.getLogger("worker")
 
 
+class Options(NamedTuple):
+    """What it was started with. ``ssh`` None: ``~/.ssh``; ``state`` None: ``default_state``."""
+
+    primary: str
+    models: Path
+    name: str
+    slots: int
+    state: Path | None
+    ssh: Path | None
+    runner: Keeper
+
+
 class Worker:
     """One worker, from its start to its end.
 
@@ -43,15 +58,15 @@ class Worker:
     behind if it is told to end and something hangs. What runs belongs to the runner.
     """
 
-    def __init__(
-        self, entrance: Entrance, home: State, models: Path, name: str, slots: int
-    ) -> None:
+    def __init__(self, entrance: Entrance, home: State, options: Options) -> None:
         self._entrance = entrance
         self._home = home
-        self._models = models
-        self._name = name
-        self._slots = slots
-        self._claims = Claims(entrance.transport, name, home.instance)
+        self._models = options.models.resolve()
+        self._name = options.name
+        self._slots = options.slots
+        self._engine = Engine(home.path, keeper=options.runner)
+        self._vigil = Vigil(entrance.shown)
+        self._claims = Claims(entrance.transport, options.name, home.instance)
         self._agent: Agent | None = None
         self._stopping = threading.Event()
         self._ended = threading.Event()
@@ -61,6 +76,7 @@ class Worker:
     def work(self) -> str:
         """Until it is told to stop. Returns why it had to end, or ""; raises as it failed."""
         _on_signals(self._stop)
+        self._vigil.begin()
         threading.Thread(target=self._live, name="worker", daemon=True).start()
         self._ended.wait()
         self._entrance.close()
@@ -72,6 +88,7 @@ class Worker:
         return self._refused
 
     def _stop(self) -> None:
+        notify.stopping()
         self._stopping.set()
         if self._agent is not None:
             self._agent.stop()
@@ -108,14 +125,17 @@ class Worker:
                 if not said:
                     log.warning("cannot reach %s: %s; trying again", self._entrance.shown, e)
                 said = str(e)
+                self._vigil.turned(f"cannot reach the primary: {e}")
                 self._stopping.wait(backoff.next())
         return ""
 
     def _serve(self) -> str:
         if self._stopping.is_set():
             return ""
-        engine = Engine(self._home.path)
-        engine.connect()
+        engine = self._engine
+        own = engine.keeper == "own"
+        if own:
+            engine.connect()
         try:
             self._agent = agent = Agent(
                 self._claims,
@@ -127,6 +147,7 @@ class Worker:
                 rescan=self._entrance.rescan,
                 rescan_queue=self._entrance.rescan_queue,
                 log_pace=self._entrance.log_pace,
+                turned=self._turned,
             )
             if self._stopping.is_set():  # told so a moment ago
                 agent.stop()
@@ -142,7 +163,11 @@ class Worker:
                 watcher.stop()
             return agent.refused
         finally:
-            engine.close(stop_runner_if_idle=True)
+            engine.close(stop_runner_if_idle=own)
+
+    def _turned(self) -> None:
+        if self._agent is not None:
+            self._vigil.turned(self._agent.hindrance())
 
 
 def default_state(mark: str, name: str) -> Path:
@@ -152,22 +177,27 @@ def default_state(mark: str, name: str) -> Path:
     return Path(home) / "modelrunner" / f"{name}-{digest}"
 
 
-def work(primary: str, models: Path, name: str, slots: int, state: Path | None) -> str:
+def work(options: Options) -> str:
     """Run a worker until it is told to stop. Returns why it had to end, or ""."""
-    names.plain(name, "the worker's name")
-    entrance = entrance_to(primary)
-    load_all(models)
-    home = State((state or default_state(entrance.mark, name)).resolve())
+    names.plain(options.name, "the worker's name")
+    entrance = entrance_to(options.primary, options.ssh)
+    load_all(options.models)
+    state = options.state or default_state(entrance.mark, options.name)
+    home = State(state.resolve())
     try:
-        return Worker(entrance, home, models.resolve(), name, slots).work()
+        return Worker(entrance, home, options).work()
     finally:
         home.release()
 
 
-def check(primary: str, models: Path, name: str, state: Path | None) -> bool:
+def check(options: Options) -> bool:
     """Try everything that a worker needs, and print a line each. False if something failed."""
     good = True
-    for finding in examine(primary, models, name, lambda mark: state or default_state(mark, name)):
+
+    def state(mark: str) -> Path:
+        return options.state or default_state(mark, options.name)
+
+    for finding in examine(options.primary, options.models, options.name, state, options.ssh):
         click.echo(str(finding))
         good = good and finding.verdict != "FAILED"
     return good
@@ -210,16 +240,37 @@ def _on_signals(stop: Callable[[], None]) -> None:
     type=click.Path(path_type=Path),
     help="Where runs are kept; on this machine's own disk.  [default: ~/.local/state/modelrunner]",
 )
+@click.option(
+    "--ssh",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The folder of config, known_hosts and keys for sftp:// addresses.  [default: ~/.ssh]",
+)
+@click.option(
+    "--runner",
+    default="own",
+    show_default=True,
+    type=click.Choice(get_args(Keeper)),
+    help="Who keeps the runner, the process that runs the models: the worker on its own, or a "
+    "unit beside it, whose start is waited for.",
+)
 @click.option("--check", "only_check", is_flag=True, help="Try everything, say what is wrong, end.")
 def main(
-    primary: str, models: Path, name: str, slots: int, state: Path | None, only_check: bool
+    primary: str,
+    models: Path,
+    name: str,
+    slots: int,
+    state: Path | None,
+    ssh: Path | None,
+    runner: Keeper,
+    only_check: bool,
 ) -> None:
     """Claim jobs from a primary and run them here."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    options = Options(primary, models, name, slots, state, ssh and ssh.absolute(), runner)
     try:
         if only_check:
-            sys.exit(0 if check(primary, models, name, state) else 1)
-        refused = work(primary, models, name, slots, state)
+            sys.exit(0 if check(options) else 1)
+        refused = work(options)
     except Refused as e:
         refused = "\n".join(filter(None, (str(e).removesuffix(f" ({e.hint})"), e.hint)))
     except (SpoolError, EngineError, OSError) as e:
@@ -230,4 +281,5 @@ def main(
 
 
 if __name__ == "__main__":
+    pin()
     main()

@@ -57,3 +57,4 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     free: int  # bytes, where var lies or will lie
     reboot_line: bool = False  # crontab has our @reboot line
     problems: tuple[str, ...] = ()  # what makes a plan impossible, each with what to do
+    notes: tuple[str, ...] = ()  # what the keeper should know: a wrong clock, a full disk

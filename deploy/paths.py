@@ -16,6 +16,7 @@ SERVICES: tuple[Service, ...] = (PRIMARY, RUNNER, WORKER)  # in the order in whi
 
 ACCOUNT = "modelrunner"  # the system user, and its group
 NGINX_FILE = "/etc/nginx/conf.d/modelrunner.conf"
+CERTIFICATE, CERTIFICATE_KEY = "certificate.pem", "key.pem"  # in Paths.tls
 
 
 class Paths(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,11 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     def ssh(self) -> str:
         """The worker's own: config, known_hosts, id_ed25519 and id_ed25519.pub."""
         return f"{self.etc}/ssh"
+
+    @property
+    def tls(self) -> str:
+        """The certificate that is made for nginx, where the keeper gives none."""
+        return f"{self.etc}/tls"
 
     @property
     def logs(self) -> str:

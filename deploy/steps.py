@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
 
 import msgspec
 
@@ -58,6 +59,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     ``sentence`` says what will be so, for the plan, the progress and the report. ``before`` is the
     file's present text, where there is one, for the diff. ``undo`` puts right what this step did
     when a later command of it fails; ``hint`` is what to do then. ``seconds``: for each command.
+    ``mark`` is for the plan: + made, ~ changed, - taken away; "" is as the file says, else +.
     """
 
     phase: Phase
@@ -69,11 +71,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     undo: tuple[Command, ...] = ()
     hint: str = ""
     seconds: float = 120.0
+    mark: Literal["", "+", "~", "-"] = ""
 
 
 class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps of one host; none if it is as it should be. ``notes``: what to know, or do."""
+    """The steps of one host; none if it is as it should be. ``notes``: what to know, or do.
+
+    ``same``: what is as it should be already, a few words for each.
+    """
 
     host: str
     steps: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ LOCK = "runner.lock"
 SOCKET = "runner.sock"
 LOG = "runner.log"
 RUNS = "runs"
+ENDING = "the runner is ending"  # why a begin is refused, if that is so
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}\Z", re.ASCII)
 _MAX_LINE = 65536  # bytes

@@ -2,7 +2,8 @@
 
 A thread for each attempt carries it from its claim to its final report
 (``engine.attempt``), and one thread beats (``engine.beats``). The runs
-themselves belong to the runner, which outlives this process.
+themselves belong to the runner, which outlives this process. What is held is
+in ``engine.holding``, what is claimed is decided in ``engine.claiming``.
 
 Looking costs requests where the spool is far away. So the loop looks only when
 something calls for it: the bell or the watch, an attempt that ended, room for a
@@ -17,50 +18,35 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
-from engine.attempt import Attempt
 from engine.backoff import Backoff
 from engine.beats import BEAT, Beats, who
 from engine.catalog import Catalog
+from engine.claiming import Claiming
 from engine.complaints import LONGEST, Voice
 from engine.contract import Exit
 from engine.errors import EngineError
-from engine.fetching import RESERVE
-from engine.leftovers import Leftovers
+from engine.holding import Holding
 from engine.runs import Engine
 from engine.state import State
-from spool.claims import UNANSWERED, Claims
-from spool.errors import Flooded, Refused, SpoolError
-from spool.manifest import Model
-from spool.names import Claim, Ticket
+from engine.version import installed
+from spool.claims import Claims
+from spool.errors import SpoolError
 from spool.reports import Beat
 
-VERSION = version("modelrunner")
+VERSION = installed()
 RESCAN = 2.0  # seconds between looks at a spool on this machine, whatever the watch says
 SHORT = 2.0  # seconds at most between the loop's looks at its own state, which cost no request
 AGAIN = 0.25  # seconds until the next look after one in which others were faster at everything
 RETRY = (0.5, 30.0)  # seconds: first and longest pause after a look that failed
-# Results, for each slot, that are not delivered: with more nothing is claimed. Renames still
-# work for an account that can write nothing, and it would take the whole queue with it.
-UNSENT = 4
-PAST = 1024  # attempts that are remembered as over
 LEAVE = 3.0  # seconds for attempts and the last beat, once it is to end
 
 log = logging.getLogger("worker")
-
-
-class Try(NamedTuple):
-    """A claim that is being made, or whose answer was lost at ``since`` (monotonic)."""
-
-    model: Model
-    since: float
 
 
 class Agent:
@@ -68,7 +54,8 @@ class Agent:
 
     In seconds: ``rescan``, how long to trust that nobody rang; ``rescan_queue``, how much
     longer at least for each model, so that looking costs the same however many there are;
-    ``log_pace``, how often at most a log is sent whose lines trickle.
+    ``log_pace``, how often at most a log is sent whose lines trickle. ``turned`` is called by
+    the loop whenever it gets on, at least every few seconds unless it hangs.
     """
 
     def __init__(
@@ -83,6 +70,7 @@ class Agent:
         rescan: float = RESCAN,
         rescan_queue: float = 0.0,
         log_pace: float = 0.0,
+        turned: Callable[[], None] = lambda: None,
     ) -> None:
         self.claims = claims
         self.engine = engine
@@ -93,26 +81,31 @@ class Agent:
         self.stopping = threading.Event()
         self.refused = ""  # why the agent had to end, if it had to
         self.voice = Voice(self.ring)
+        self._turned = turned
         self._name_lost = threading.Event()  # another agent beats in our folder
         self._catalog = Catalog(models, self.voice.complain)
         self._slots = slots
         self._rescan, self._rescan_queue = rescan, rescan_queue
-        self._lock = threading.Lock()  # of what beats read while the loop changes it
-        self._attempts: dict[str, Attempt] = {}
-        self._trying: dict[Ticket, Try] = {}
-        self._past: dict[str, None] = {}  # in order; never claimed again
+        self._holding = Holding(self)
+        self._claiming = Claiming(
+            claims,
+            self._holding,
+            self._catalog,
+            state,
+            self.voice,
+            slots,
+            pause=self._pause,
+            may=self._may_claim,
+            stirs=turned,
+        )
         self._woken = threading.Event()
         self._rung = threading.Event()  # tickets or stops may be there, or claims be retired
-        self._no_room = ""
-        self._leftovers = Leftovers(engine, state, self.voice.complain)
+        self._no_runner = ""  # why nothing can be begun at present
         self._backoff = Backoff(*RETRY, claims.instance)
         self._knows_own = False  # what it holds: a beat before would disown it
         self._failing = False  # the last look could not be finished
-        self._look_at = 0.0  # monotonic, as all that follow
+        self._look_at = 0.0  # monotonic, as the next
         self._rescan_at = 0.0
-        self._claimed_at = 0.0
-        self._listed: frozenset[str] = frozenset()  # the models whose tickets were looked for
-        self._dry: set[str] = set()  # those that had none left, and nobody has rung since
         self._beats = Beats(
             claims,
             self.stopping,
@@ -144,21 +137,17 @@ class Agent:
     @property
     def busy(self) -> bool:
         """Whether stops are waited for: something here runs, or is on its way."""
-        with self._lock:
-            attempts = list(self._attempts.values())
-        return any(attempt.is_alive() for attempt in attempts)
+        return self._holding.busy
 
     def left(self) -> str:
         """What it leaves behind as it ends, for its keeper; "" if that is nothing."""
-        with self._lock:
-            attempts = [a for a in self._attempts.values() if not a.delivered]
-        runs = sum(self.engine.stage(a.key) == "running" for a in attempts)
-        ended = sum(not a.running for a in attempts)
-        said = [f"{runs} run{'s go' if runs > 1 else ' goes'} on here"] if runs else []
-        if ended:
-            said.append(f"the results of {ended} wait here")
-        them = "it" if runs + ended == 1 and runs else "them"
-        return f"{' and '.join(said)}; start this worker again to deliver {them}" if said else ""
+        return self._holding.left()
+
+    def hindrance(self) -> str:
+        """What keeps it from working at present, for its keeper; "" if nothing does."""
+        if not self.voice.reachable:
+            return self.voice.last()
+        return self._paused()
 
     def trouble(self, model: str, text: str) -> None:
         """An attempt could not be carried on; counted like a run that never started."""
@@ -178,24 +167,27 @@ class Agent:
     def run(self) -> None:
         """Until ``stop``. The first beat goes out after the first look at what is held."""
         self._catalog.reload()
+        self._tend_runner()
         self._look()
         while not self.stopping.is_set():
             if self._knows_own and not self._beats.started:
                 self._beats.start()
+            self._turned()
             self._wait()
             if not self.state.exists():
                 self.refused = f"the state directory {self.state.path} was removed"
                 break
+            self._tend_runner()
             if not self._is_due():
                 continue
-            if self._look() and self._name_lost.is_set() and not self._attempts:
+            if self._look() and self._name_lost.is_set() and not self._holding.attempts:
                 break
         self._leave()
 
     def _wait(self) -> None:
         """Until somebody wakes us or a look is due, but not for long."""
-        # Nobody wakes us for what was delivered.
-        short = AGAIN if self._held_up() else SHORT
+        # Nobody wakes us for what was delivered, nor for a runner that comes.
+        short = AGAIN if self._no_runner or self._claiming.held_up() else SHORT
         wait = max(0.0, min(short, self._look_at - time.monotonic()))
         if self._woken.wait(wait):
             self._woken.clear()
@@ -203,13 +195,21 @@ class Agent:
 
     def _is_due(self) -> bool:
         # Slots that became free, pauses that ran out, models that were added.
-        room = not self._failing and bool(self._with_room() - self._listed)
+        room = not self._failing and bool(self._claiming.with_room() - self._claiming.listed)
         return room or time.monotonic() >= self._look_at
+
+    def _tend_runner(self) -> None:
+        """See whether there is one; without, nothing is claimed."""
+        before, self._no_runner = self._no_runner, self.engine.lacking()
+        if self._no_runner and not before:
+            log.warning("nothing is claimed: %s", self._no_runner)
+        elif before and not self._no_runner:
+            log.warning("the runner is there")
 
     def _leave(self) -> None:
         self.stopping.set()
         until = time.monotonic() + LEAVE
-        attempts = list(self._attempts.values())
+        attempts = list(self._holding.attempts.values())
         for attempt in attempts:
             attempt.leave()
         self._beats.join(LEAVE)
@@ -223,15 +223,16 @@ class Agent:
         if rung:  # one that comes now is for the next look
             self._rung.clear()
         whole = rung or self._failing or now >= self._rescan_at
-        asked = whole or bool(self._trying) or self._stranded(now)
+        asked = whole or bool(self._holding.trying) or self._holding.stranded(now)
         try:
             if asked:
-                self._look_at_own()
+                self._holding.look()
                 self._knows_own = True
+                self._turned()
             if whole:
-                self._dry.clear()
+                self._claiming.afresh()
                 self._rescan_at = now + self._pause()
-            beaten = self._claim_more()
+            beaten = self._claiming.more()
             self.claims.tidy()
         except (SpoolError, EngineError, OSError) as e:
             self.voice.told("look", e)
@@ -243,192 +244,19 @@ class Agent:
         self._look_at = self._next(time.monotonic(), beaten)
         if asked:  # else nobody has answered anything
             self.voice.told("look", None)
-        self._leftovers.look(self._attempts.keys(), now)
-        self._leftovers.clear(now - self._claimed_at)
+        self._holding.tidy(now, now - self._claiming.claimed_at)
         return True
 
     def _pause(self) -> float:
         """Seconds until the next look at everything, if nobody rings."""
         return max(self._rescan, self._rescan_queue * len(self._catalog.models))
 
-    def _stranded(self, now: float) -> bool:
-        """Whether an attempt has ended without delivering, and may be carried on."""
-        return any(
-            not (a.is_alive() or a.delivered) and now >= a.retry_at for a in self._attempts.values()
-        )
-
     def _next(self, now: float, beaten: bool) -> float:
         """When to look again if nobody wakes us."""
-        times = [a.retry_at for a in self._attempts.values() if a.retry_at > now]
-        return min([*times, now + AGAIN if beaten else self._rescan_at])
+        return min([*self._holding.retries(now), now + AGAIN if beaten else self._rescan_at])
 
-    # --- what we hold ------------------------------------------------------------------
-
-    def _look_at_own(self) -> None:
-        missing = self._undelivered()
-        held = {claim.key: claim for claim in self.claims.held()}
-        gone = self._attempts.keys() - held.keys()
-        stops = set(self.claims.stops()) if held else set()
-        self._tend(held, missing, stops)
-        for key in stops & self._attempts.keys():
-            self._attempts[key].stop("killed on request")
-        self._forget(gone)
-
-    def _undelivered(self) -> set[str]:
-        """The attempts that are done here and whose final report does not lie in the spool.
-
-        Asked *before* the claims are listed: the primary removes the claim before the
-        report, so a claim that is still there afterwards means that the report was not
-        believed, or never sent.
-        """
-        now = time.monotonic()
-        done = {
-            key
-            for key, attempt in self._attempts.items()
-            if not attempt.is_alive() and not attempt.retired.is_set() and now >= attempt.retry_at
-        }
-        return done - self.claims.delivered() if done else done
-
-    def _tend(self, held: dict[str, Claim], missing: set[str], stops: Collection[str]) -> None:
-        """Carry on what is held and not carried; deliver again what is missing."""
-        for key, claim in held.items():
-            attempt = self._attempts.get(key)
-            if attempt is None:
-                # Ours before a restart; or its answer was lost, be it long ago.
-                tried = self._trying.get(claim.ticket)
-                found = Attempt(self, claim, tried.model if tried else None)
-                if key in stops:
-                    found.stop("killed on request")  # before it can begin
-                self._carry(found)
-            elif key in missing:
-                self._carry(Attempt(self, claim, attempt.model, resend=attempt.delivered))
-        old = time.monotonic() - UNANSWERED
-        with self._lock:
-            # A connection that hung may carry out its rename when it is thawed: until
-            # then the beats go on naming what it would make ours.
-            for ticket, tried in list(self._trying.items()):
-                if ticket.key in self._attempts or tried.since < old:
-                    del self._trying[ticket]
-
-    def _forget(self, gone: set[str]) -> None:
-        """The claims of these attempts are gone: the primary has retired them."""
-        for key in gone:
-            self._attempts[key].retire()
-            if not self._attempts[key].is_alive():
-                with self._lock:
-                    del self._attempts[key]
-                self._remember(key)
-                self._leftovers.add(key)
-
-    def _remember(self, key: str) -> None:
-        self._past[key] = None
-        if len(self._past) > PAST:
-            del self._past[next(iter(self._past))]
-
-    def _carry(self, attempt: Attempt) -> None:
-        with self._lock:
-            before = self._attempts.get(attempt.key)
-            self._attempts[attempt.key] = attempt
-        try:
-            attempt.start()
-        except RuntimeError as e:  # no thread is left; the next look finds its claim
-            with self._lock:
-                if before is None:
-                    del self._attempts[attempt.key]
-                else:
-                    self._attempts[attempt.key] = before
-            raise EngineError(f"{attempt.key}: no thread can be started: {e}") from e
-
-    # --- what we claim -----------------------------------------------------------------
-
-    def _claim_more(self) -> bool:
-        """Claim what there is room for. True if others were faster, and there is room left."""
-        known = self._catalog.models  # the beats' thread may put others in their place meanwhile
-        models = self._with_room()
-        self._listed = models
-        models -= self._dry
-        if not models or self._disk_is_full():
-            return False
-        beaten = False
-        self._dry |= models
-        asked, now = models, time.monotonic()
-        for ticket, name in self.claims.tickets(models, self._may_not_list):
-            if not self._is_new(ticket) or name not in known:
-                continue
-            if name not in models:
-                self._dry.discard(name)  # it waits until there is room
-                continue
-            if not self._claim(ticket, known[name]):
-                beaten = True
-            models &= self._with_room()
-        self._let_in(self._catalog.grants.listed(asked, now))
-        if beaten:
-            self._dry -= models  # who was faster here may have left what came since
-        return beaten and bool(models)
-
-    def _is_new(self, ticket: Ticket) -> bool:
-        return ticket.key not in self._attempts and ticket.key not in self._past
-
-    def _claim(self, ticket: Ticket, model: Model) -> bool:
-        unsure = ticket in self._trying  # tried before, and the answer was lost
-        # Beats name the claims held *or being tried*: before the rename, not after.
-        with self._lock:
-            self._trying[ticket] = Try(model, time.monotonic())
-        try:
-            claim = self.claims.claim(ticket, model.name)  # a lost answer: held() will tell
-        except Refused as e:
-            self._may_not(model.name, e, may_list=True)
-            claim = None
-        self._claimed_at = time.monotonic()
-        if claim is not None:
-            self._let_in(self._catalog.grants.taken(model.name))
-            self._carry(Attempt(self, claim, model))
-        if claim is not None or not unsure:
-            with self._lock:
-                del self._trying[ticket]
-        return claim is not None
-
-    def _may_not_list(self, model: str, error: Refused) -> None:
-        self._may_not(model, error, may_list=False)
-
-    def _may_not(self, model: str, error: Refused, *, may_list: bool) -> None:
-        """The rights in one model's queue must not keep us from the others'."""
-        if isinstance(error, Flooded):
-            self.voice.complain(f"model {model}: {error}")
-            self._dry.discard(model)
-            return
-        self.claims.held()  # raises if it is the account itself that is refused
-        until = time.monotonic() + self._pause()
-        if self._catalog.grants.refuse(model, until, may_list=may_list):
-            log.warning("model %s: not granted: %s; its jobs are left to others", model, error)
-        self._dry.discard(model)  # it is to be listed when it is asked for again
-        self._listed -= {model}
-
-    def _let_in(self, models: list[str]) -> None:
-        for model in models:
-            log.warning("model %s: granted now", model)
-
-    def _with_room(self) -> frozenset[str]:
-        """The models of which one more run may be claimed."""
-        running = [a for a in self._attempts.values() if a.running]
-        ending = self.stopping.is_set() or self._name_lost.is_set()
-        if len(running) >= self._slots or self._held_up() or ending:
-            return frozenset()
-        return self._catalog.with_room(a.model_name() for a in running)
-
-    def _held_up(self) -> str:
-        """Why nothing is claimed although there are slots; "" if little is undelivered."""
-        with self._lock:
-            attempts = list(self._attempts.values())
-        waiting = sum(not (a.running or a.delivered) for a in attempts)
-        return f"{waiting} results wait to be delivered" if waiting >= UNSENT * self._slots else ""
-
-    def _disk_is_full(self) -> bool:
-        full = self.state.free() < RESERVE
-        self._no_room = (
-            f"less than {RESERVE // 1024**2} MiB free at {self.state.path}" if full else ""
-        )
-        return full
+    def _may_claim(self) -> bool:
+        return not (self._no_runner or self.stopping.is_set() or self._name_lost.is_set())
 
     # --- what we say of ourselves, in the thread of the beats --------------------------
 
@@ -445,13 +273,12 @@ class Agent:
         self._name_lost.set()
         self.wake()
 
+    def _paused(self) -> str:
+        return (self._no_runner or self._claiming.why_not())[:LONGEST]
+
     def _composed(self, counter: int) -> Beat:
         self._catalog.reload()
-        with self._lock:
-            attempts = dict(self._attempts)
-            trying = list(self._trying)
-        claims = [str(a.claim) for a in attempts.values()]
-        claims += [str(Claim(ticket, self.claims.instance)) for ticket in trying]
+        claims, progress = self._holding.told()
         return Beat(
             instance=self.claims.instance,
             counter=counter,
@@ -462,10 +289,10 @@ class Agent:
             version=VERSION,
             models=self._catalog.versions(),
             claims=tuple(claims),
-            progress={a.key: a.progress for a in attempts.values() if a.progress is not None},
+            progress=progress,
             free_disk=self.state.free(),
             free_memory=psutil.virtual_memory().available,
-            paused=(self._no_room or self._held_up() or self._catalog.paused())[:LONGEST],
+            paused=self._paused(),
             error="; ".join(filter(None, (self.voice.last(), self._catalog.not_granted()))),
             stopped=self.stopping.is_set(),
         )

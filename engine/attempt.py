@@ -16,21 +16,19 @@ so an attempt that is given back before has cost the job nothing.
 
 from __future__ import annotations
 
-import errno
 import logging
-import shutil
 import threading
 import time
-from pathlib import Path
 from typing import Literal, Protocol, TypedDict
 
 from engine.backoff import Backoff
 from engine.complaints import Voice
 from engine.contract import Exit, Order
-from engine.errors import EngineError
+from engine.errors import EngineError, NoRunner
 from engine.fetching import fetch
-from engine.notes import Notes, fact
-from engine.outcome import describe, run_report
+from engine.notes import Notes
+from engine.outcome import run_report
+from engine.results import pack_results
 from engine.rundir import RunDir
 from engine.runs import Engine
 from engine.shipping import Shipping
@@ -39,11 +37,8 @@ from spool.claims import Claims
 from spool.errors import Gone, SpoolError, Unreachable
 from spool.manifest import Model
 from spool.names import Claim
-from spool.packing import pack
-from spool.progress import last_line
 from spool.reports import (
     AnyReport,
-    FileFact,
     FinalReport,
     ProcessedReport,
     RunReport,
@@ -54,6 +49,7 @@ LOG_EVERY = 0.25  # seconds between looks at a running model's log
 RETRY = (0.5, 30.0)  # seconds: first and longest pause between tries
 LARGE = 8 * 1024 * 1024  # bytes of output that are announced by a processed report
 SAY_AGAIN = 5.0  # seconds until a report that could not be sent is tried again
+NO_RUNNER = 0.25  # seconds between looks for a runner that somebody else is to start
 FETCHES = 2  # of an input that is not what its ticket says, before the attempt is given back
 
 log = logging.getLogger(__name__)
@@ -200,7 +196,8 @@ class Attempt(threading.Thread):
         if stage not in ("ended", "lost"):
             # Before the run, not after: one that takes this machine with it must count.
             self._say(StartedReport(**self._facts()))
-        self._engine.begin(self.key)
+        if not self._begun_by_runner():
+            return None
         self._log.begin(resumed=resumed)
         while not self._engine.wait(self.key, LOG_EVERY):
             if self.retired.is_set():
@@ -215,6 +212,16 @@ class Attempt(threading.Thread):
         self._agent.note_ending(self.model_name(), end)
         return self._pack(end)
 
+    def _begun_by_runner(self) -> bool:
+        """Wait for a runner, and have it begin; False if that is not wanted any more."""
+        while not self._is_over():
+            try:
+                self._engine.begin(self.key)
+                return True
+            except NoRunner:  # the agent tells of it
+                self._called.wait(NO_RUNNER)
+        return False
+
     def _prepare(self, model: Model) -> FinalReport | None:
         """Input and order into the run directory; a report if the input is not to be had."""
         self._dir.mkdir(parents=True, exist_ok=True)
@@ -222,8 +229,10 @@ class Attempt(threading.Thread):
         if wrong:
             self._agent.bad_input(model.name, f"{self.key}: {wrong}")
             return self._given_back(wrong)
-        if self._is_over():
+        if self.retired.is_set():
             return None
+        if self._agent.stopping.is_set():  # the next agent could do no more
+            return self._given_back("its worker was ended before the run began")
         order = Order(
             key=self.key,
             job=self.claim.ticket.job,
@@ -272,44 +281,28 @@ class Attempt(threading.Thread):
 
     def _pack(self, end: Exit) -> FinalReport:
         """The final report, written down before anything is sent."""
-        log_file = self._dir / "log"
-        log_file.touch()
-        kind, failure, reason = describe(end, last_line(log_file))
-        output: FileFact | None = None
-        try:
-            if (self._dir / "output").is_dir():
-                remarks = pack(self._dir / "output", self._dir / "output.zip")
-                output = fact(self._dir / "output.zip")
-                _remark(log_file, remarks)
-        except OSError as e:
-            if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            # Kept, it would fill the disk for ever, and nobody would hear of the end.
-            shutil.rmtree(self._dir / "output", ignore_errors=True)
-            (self._dir / "output.zip").unlink(missing_ok=True)
-            kind, failure = "failed", "limit"
-            reason = "its output does not fit on the worker's disk, and was given up"
-        if kind == "ok" and output is None:
-            # The primary believes no good end without an output, so it would never end.
-            kind, failure = "failed", "model"
-            reason = "the model removed its output directory, and the results with it"
+        packed = pack_results(self._dir, end)
         final = FinalReport(
             **self._facts(),
-            end=kind,
-            failure=failure,
-            reason=reason,
+            end=packed.end,
+            failure=packed.failure,
+            reason=packed.reason,
             run=run_report(end),
-            log=fact(log_file),
-            output=output,
+            log=packed.log,
+            output=packed.output,
         )
         self._notes.write_final(final)
         return final
 
     def _deliver(self, final: FinalReport) -> None:
-        """Log and output first, then the report that names them; again until it worked."""
+        """Log and output first, then the report that names them; again until it worked.
+
+        Once even if the agent ends: a run that was lost with its machine is run elsewhere
+        now, and not when its lease is over.
+        """
         backoff = Backoff(*RETRY, self.key)
         failed = False
-        while not self._is_over():
+        while not (self._is_over() if failed else self.retired.is_set()):
             try:
                 if failed and self._claims.input_size(self.claim) is None:
                     # The answer was lost, and the primary was quick: nothing is to be
@@ -387,10 +380,3 @@ class Attempt(threading.Thread):
             "node_url": self._agent.node_url,
             "run_dir": str(self._dir),
         }
-
-
-def _remark(log_file: Path, remarks: list[str]) -> None:
-    """What was left out of the output, where the modeller looks first."""
-    if remarks:
-        with log_file.open("a") as file:
-            file.writelines(f"[model runner] {remark}\n" for remark in remarks)

@@ -33,8 +33,8 @@ class Catalog:
             return
         for name, why in errors.items():
             self._complain(f"model {name}: {why}")
-        before, self.models = _versions(self.models), models
-        if _versions(models) != before:
+        before, self.models = _states(self.models), models
+        if _states(models) != before:
             self._pauses.models_changed()
 
     def versions(self) -> dict[str, str]:
@@ -86,3 +86,8 @@ class Catalog:
 
 def _versions(models: dict[str, Model]) -> dict[str, str]:
     return {name: model.version for name, model in models.items()}
+
+
+def _states(models: dict[str, Model]) -> dict[str, tuple[str, Path]]:
+    """Where these differ, somebody has been at a model, or has switched the link to it."""
+    return {name: (model.version, model.folder) for name, model in models.items()}

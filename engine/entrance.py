@@ -60,10 +60,13 @@ class Entrance(Protocol):
         """End every wait for the primary."""
 
 
-def entrance_to(primary: str) -> Entrance:
-    """The way to ``--primary``. Raises BadName, or Refused where a folder is no spool."""
+def entrance_to(primary: str, ssh: Path | None = None) -> Entrance:
+    """The way to ``--primary``; ``ssh`` is for one elsewhere.
+
+    Raises BadName, or Refused where a folder is no spool.
+    """
     if is_address(primary):
-        return RemoteEntrance(parse_address(primary))
+        return RemoteEntrance(parse_address(primary), ssh)
     return LocalEntrance(Path(primary))
 
 

@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class EngineError(Exception):
     """The engine cannot do what was asked. The message says why, and what to do about it."""
+
+
+class NoRunner(EngineError):
+    """No runner is there, and whoever keeps it will start one. The loop acts: try again."""

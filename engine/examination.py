@@ -36,7 +36,7 @@ MIB = 1024 * 1024
 
 
 def examine(
-    primary: str, models: Path, name: str, state: Callable[[str], Path]
+    primary: str, models: Path, name: str, state: Callable[[str], Path], ssh: Path | None = None
 ) -> Iterator[Finding]:
     """All findings, each as soon as it is made. ``state`` is the state directory by spool."""
     yield Finding("ok", f"version {VERSION}, Python {sys.version.split()[0]}")
@@ -45,7 +45,7 @@ def examine(
     yield from findings
     try:
         names.plain(name, "the worker's name")
-        entrance = entrance_to(primary)
+        entrance = entrance_to(primary, ssh)
     except SpoolError as e:
         yield failed("the options", e)
         return

@@ -107,5 +107,5 @@ def _await_init(go_between: int, ours: socket.socket) -> int:
     ours.settimeout(None)
     os.waitpid(go_between, 0)
     if not said:
-        raise OSError("the namespace of a run could not be made; see runner.log")
+        raise OSError("the namespace of a run could not be made; see the runner's log")
     return int(said)

@@ -15,7 +15,7 @@ from pathlib import Path
 import engine
 from engine import address
 from engine.contract import Containment
-from engine.errors import EngineError
+from engine.errors import EngineError, NoRunner
 
 START_SECONDS = 30.0  # until a runner that cannot be reached is given up
 _OTHER_LIVES = 3  # the runner's exit code, engine.runner.OTHER_LIVES
@@ -77,6 +77,18 @@ def reach(state: Path, containment: Containment | None) -> socket.socket:
         # ourselves would take it away from one that is just starting.
         if not _start(state, containment):
             time.sleep(_RETRY)  # another is starting, settling lost runs, or leaving
+
+
+def find(state: Path) -> socket.socket:
+    """A socket to the runner of ``state``, which somebody else keeps. Raises EngineError."""
+    try:
+        return address.dial(state)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise NoRunner(
+            f"no runner serves {state}; the service that keeps it is to start one"
+        ) from None
+    except OSError as e:
+        raise EngineError(f"the runner of {state} cannot be reached: {e}") from e
 
 
 def _start(state: Path, containment: Containment | None) -> bool:

@@ -5,9 +5,9 @@ directory, hands each run to an init (forked ahead of time, so that nobody waits
 for forks), and tells the agent what became of it.
 
 Lines from the agent: ``begin KEY``, ``stop KEY``, ``bye``, ``bye stop``.
-Lines to the agent: ``hello``, ``begun KEY``, ``refused KEY WHY``, ``started KEY``,
-``ended KEY``, ``replaced``. All but the answers to ``begin`` are hints: what has
-happened to a run stands in its directory before a line about it is sent.
+Lines to the agent: ``hello VERSION``, ``begun KEY``, ``refused KEY WHY``, ``started KEY``,
+``ended KEY``, ``replaced``, ``ending`` (after TERM). All but the answers to ``begin`` are
+hints: what has happened to a run stands in its directory before a line about it is sent.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from pathlib import Path
 import msgspec
 
 from engine import init, procs, sandbox
-from engine.address import RUNS, SOCKET, Lines, is_key
+from engine.address import ENDING, RUNS, SOCKET, Lines, is_key
 from engine.contract import Exit
 from engine.inits import Init, fork_init
 from engine.lost import write_lost
 from engine.rundir import RunDir
 from engine.sandbox import Sandbox
 from engine.unpacking import Unpack
+from spool import notify
 
 LINGER = 10.0  # seconds that a runner with no agent and no runs stays
 PAUSE = 0.1  # seconds after a mistake of ours, so that a lasting one does not spin
@@ -52,10 +53,11 @@ class Runner:
         unpack: Unpack,
         home: str,
         stay: bool,
+        version: str = "",
     ) -> None:
         self._runs_dir, self._socket_file = state / RUNS, state / SOCKET
         self._listener, self._box, self._unpack = listener, box, unpack
-        self._home, self._stay = home, stay
+        self._home, self._stay, self._version = home, stay, version
         self._me = procs.identity(box.containment)
         self._selector = selectors.DefaultSelector()
         self._wake = _catch_signals()
@@ -88,7 +90,7 @@ class Runner:
         """A mistake of ours about one run must not end the others, which die with us."""
         try:
             step()
-        except Exception:  # noqa: BLE001  said in runner.log
+        except Exception:  # noqa: BLE001  said in our log
             traceback.print_exc()
             sys.stderr.flush()
             time.sleep(PAUSE)
@@ -120,7 +122,9 @@ class Runner:
             self._drop_agent()
         self._agent, self._dismissed = Lines(sock), False
         self._selector.register(sock, selectors.EVENT_READ, self._read_agent)
-        self._tell("hello")
+        self._tell("hello", self._version)
+        if self._ending:
+            self._tell("ending")
         for one in self._runs.values():
             # Its marker may have been written by an agent that died before it said so.
             if one.run is not None and one.run.stop_reason() is not None:
@@ -155,7 +159,7 @@ class Runner:
     def _begin(self, key: str) -> None:
         run = RunDir(self._runs_dir / key)
         if self._ending:
-            self._tell("refused", key, "the runner is ending")
+            self._tell("refused", key, ENDING)
             return
         try:
             if not run.was_begun():
@@ -257,6 +261,8 @@ class Runner:
         numbers = os.read(self._wake, 4096)
         if (signal.SIGTERM in numbers or signal.SIGINT in numbers) and not self._ending:
             self._ending = True
+            notify.stopping()
+            self._tell("ending")
             for one in self._runs.values():
                 one.runner_ends()
         while True:
@@ -292,7 +298,7 @@ class Runner:
                 break
             time.sleep(0.002)  # this loop has nothing better to do, and it is over soon
         try:
-            write_lost(run, f"the run's init ended by {how}; see runner.log on the worker")
+            write_lost(run, f"the run's init ended by {how}; see the runner's log on the worker")
         except OSError as e:
             print(f"run {run.key}: no exit.json: {e}", file=sys.stderr, flush=True)
 

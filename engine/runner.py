@@ -4,8 +4,15 @@
 
 ``--detach``: go into the background, with runner.log for messages, and return
 when the agent can connect. ``--stay``: do not leave when idle (for a unit of its
-own under systemd, with ``KillMode=mixed``). ``--containment``: ``pid-namespace``
-or ``process-tree`` instead of the best that the machine allows.
+own under systemd, with ``Type=notify``, ``KillMode=mixed``, ``Restart=always``: an
+agent of another version has it leave once nothing runs, and the next start brings
+that version). ``--containment``: ``pid-namespace`` or ``process-tree`` instead of the
+best that the machine allows.
+
+TERM ends its runs as *lost*: TERM for each, its model's grace, KILL; the agent that is
+told so, or the next one, gives them back at once. After a KILL, or a power cut, the next
+runner writes the same before agents can connect. Nothing but an end of the machine, or of
+the service by its keeper, is a reason for either: an upgrade is none.
 
 Who holds the lock on ``<state>/runner.lock`` is the runner of that state; nobody
 else starts a run there or writes how one ended. Exit codes: 0, 1 for an error
@@ -22,10 +29,12 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, NoReturn, cast, get_args
 
-from engine import address, lost, sandbox
+from engine import address, lost, sandbox, version
 from engine.contract import Containment
 from engine.loop import Runner
+from engine.pinned import pin
 from engine.unpacking import unpack_zip
+from spool import notify
 
 FAILED, USAGE, OTHER_LIVES = 1, 2, 3
 _READY = b"ready"
@@ -42,6 +51,7 @@ class Options(NamedTuple):
 def main(arguments: list[str]) -> int:
     """Be the runner until there is nothing to do; returns the exit code."""
     options = _options(arguments)
+    notify.status("starting")  # before any fork, for none of them may speak for us
     try:
         lock = _lock(options.state)
         if lock is None:
@@ -65,16 +75,19 @@ def _run(options: Options, lock: int, ready: int | None) -> None:
     os.chdir("/")  # no file system is kept from being unmounted by us
     runs = options.state / address.RUNS
     runs.mkdir(exist_ok=True)
+    asked = version.Asked()
     box = sandbox.probe(options.containment)
     lost.settle(runs)
+    installed = asked.answer()
     with address.listen(options.state) as listener:
+        notify.ready(f"version {installed}; runs are contained by a {box.containment}")
         if ready is not None:
             os.write(ready, _READY)
             os.close(ready)
         # What is there now is shared with every fork; the collector need not touch it.
         gc.collect()
         gc.freeze()
-        Runner(options.state, listener, box, unpack_zip, _home(), options.stay).loop()
+        Runner(options.state, listener, box, unpack_zip, _home(), options.stay, installed).loop()
 
 
 def _lock(state: Path) -> int | None:
@@ -168,4 +181,5 @@ def _usage(why: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    pin()
     sys.exit(main(sys.argv[1:]))

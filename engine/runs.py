@@ -10,20 +10,31 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from engine import address
+from engine.backoff import Backoff
 from engine.contract import Containment, Exit, Stage
-from engine.errors import EngineError
-from engine.link import Link, reach
+from engine.errors import EngineError, NoRunner
+from engine.link import Link, find, reach
 from engine.rundir import RunDir
+from engine.version import installed
 
 ANSWER_SECONDS = 30.0  # for the runner's answer to begin
 LOOK_SECONDS = 1.0  # a waiter looks at the files at least this often
 SETTLE_SECONDS = 15.0  # for a runner to end what is left of a lost run, and to write its exit
 LEAVE_SECONDS = 5.0  # for an idle runner that was dismissed, to be gone
+# Seconds between two tries to have a runner of another version leave: one that was started in
+# its place may be of another version still, if an upgrade was not finished.
+RENEW = (1.0, 300.0)
+
+Keeper = Literal["own", "unit"]
+"""own: the runner is started when it is needed, and dismissed. unit: somebody else keeps it,
+such as a unit of systemd, and starts it again whenever it ends."""
 
 
 class Engine:
@@ -32,7 +43,15 @@ class Engine:
     ``containment`` forces what a runner started by us uses; None is the best there is.
     """
 
-    def __init__(self, state: Path, *, containment: Containment | None = None) -> None:
+    def __init__(
+        self,
+        state: Path,
+        *,
+        containment: Containment | None = None,
+        keeper: Keeper = "own",
+    ) -> None:
+        self.keeper = keeper
+        self._version = installed()
         self._state = state.absolute()
         self._runs = self._state / address.RUNS
         self._containment = containment
@@ -43,12 +62,18 @@ class Engine:
         self._woken: set[str] = set()
         self._lost_since: dict[str, float] = {}  # monotonic; runs without an exit
         self._replaced = False
+        self._runner_version: str | None = None  # what it has told; None: nothing so far
+        self._runner_ends = False  # it was told to: nothing is begun any more
+        self._beginnings = 0  # that wait for the runner's answer
+        self._renewing = False
+        self._renew_at = 0.0  # monotonic
+        self._renewals = Backoff(*RENEW, str(self._state))
 
     def connect(self) -> None:
-        """Be connected to the state's runner; start one if none lives.
+        """Be connected to the state's runner; start one if none lives and that is for us to do.
 
         Called again by the other methods whenever the connection is gone. Raises
-        EngineError.
+        EngineError; NoRunner if it is for somebody else to start one.
         """
         with self._linking:
             if self._link is not None and self._link.up:
@@ -62,7 +87,11 @@ class Engine:
                 self._runs.mkdir(exist_ok=True)
             except OSError as e:
                 raise EngineError(f"the state directory {self._state} cannot be used: {e}") from e
-            sock = reach(self._state, self._containment)
+            if self.keeper == "unit":
+                sock = find(self._state)
+            else:
+                sock = reach(self._state, self._containment)
+            self._runner_version, self._runner_ends = None, False
             self._link = Link(sock, self._heard, self._notify)
 
     def begin(self, key: str) -> None:
@@ -70,23 +99,76 @@ class Engine:
 
         An attempt is never started twice: if it was begun before, by whomever,
         nothing happens. Raises EngineError; then it was not begun, or will be
-        found lost.
+        found lost. NoRunner: it can be begun as soon as a runner is there.
         """
         run = self._directory(key)
         if run.was_begun():
             return
-        with self._news:
-            self._answers.pop(key, None)
+        self.renew()
+        with self._beginning(key):
+            self._begin(key, run)
+
+    def _begin(self, key: str, run: RunDir) -> None:
         for _ in range(2):  # the second time, with a new runner in place of one that died
             self._send("begin", key)
             if self._answered(key):
                 why = self._answers.pop(key)
+                if why == address.ENDING:
+                    raise NoRunner(why)
                 if why is not None:
                     raise EngineError(f"the runner refused to begin: {why}")
                 return
             if run.was_begun():
                 return
-        raise EngineError(f"run {key}: the runner does not answer; see {self._state / address.LOG}")
+        raise EngineError(f"run {key}: the runner of {self._state} does not answer; see its log")
+
+    @contextlib.contextmanager
+    def _beginning(self, key: str) -> Iterator[None]:
+        """While this lasts no runner is asked to leave."""
+        with self._news:
+            self._news.wait_for(lambda: not self._renewing, ANSWER_SECONDS)
+            self._beginnings += 1
+            self._answers.pop(key, None)
+        try:
+            yield
+        finally:
+            with self._news:
+                self._beginnings -= 1
+
+    def lacking(self) -> str:
+        """Why nothing can be begun at present; "" if it can, or a runner is started for it."""
+        try:
+            if self.keeper == "unit":
+                self.connect()
+            self.renew()
+        except EngineError as e:
+            return str(e)
+        link = self._link
+        return address.ENDING if self._runner_ends and link is not None and link.up else ""
+
+    def renew(self) -> None:
+        """Have the runner leave if it is of another version than we are, and nothing runs.
+
+        What runs goes on in it, and what is begun meanwhile as well: the contract is the
+        same. Raises EngineError if the next one could not be started.
+        """
+        with self._news:
+            same = self._runner_version in (None, self._version)
+            if same or self._renewing or self._beginnings or time.monotonic() < self._renew_at:
+                return
+            self._renewing = True  # from here on nothing is begun
+        try:
+            # A run that the runner is just done with does not keep it either: it leaves then.
+            if any(self.stage(key) == "running" for key in self.keys()):
+                return
+            self._renew_at = time.monotonic() + self._renewals.next()
+            self.close(stop_runner_if_idle=True)
+            if self.keeper == "own":
+                self.connect()
+        finally:
+            with self._news:
+                self._renewing = False
+                self._news.notify_all()
 
     def stop(self, key: str, reason: str) -> None:
         """Have the run end as ``stopped``: at once, or before it starts.
@@ -220,7 +302,11 @@ class Engine:
         verb, _, rest = line.partition(" ")
         key, _, why = rest.partition(" ")
         with self._news:
-            if verb == "begun":
+            if verb == "hello":
+                self._runner_version = rest  # "" of one that does not tell
+            elif verb == "ending":
+                self._runner_ends = True
+            elif verb == "begun":
                 self._answers[key] = None
             elif verb == "refused":
                 self._answers[key] = why

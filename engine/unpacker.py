@@ -69,7 +69,7 @@ def by_death(status: int) -> Wish:
         seconds = limits.UNPACK_CPU
         return Wish("bad-input", f"the input zip: it takes more than {seconds} s to unpack")
     how = signal_name(-code) if code < 0 else f"exit code {code}"
-    return Wish("not-started", f"unpacking the input was cut off by {how}; see runner.log")
+    return Wish("not-started", f"unpacking the input was cut off by {how}; see the runner's log")
 
 
 def _child(sock: socket.socket, unpack: Unpack) -> NoReturn:

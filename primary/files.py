@@ -30,6 +30,7 @@ MAX_BAD = 256  # files kept in bad/
 MAX_BAD_EACH = 32  # of one worker: no other's are pushed out by them
 MODE = 0o440
 PRIVATE = 0o700  # of the folders that are nobody's business but the primary's
+SHARED = 0o710  # of jobs/ where a proxy in the primary's group sends files that it is told of
 
 
 class JobFile(msgspec.Struct):
@@ -97,16 +98,23 @@ class Upload:
 
 
 class Files:
-    """``incoming/``, ``jobs/`` and ``bad/`` below the data directory."""
+    """``incoming/``, ``jobs/`` and ``bad/`` below the data directory.
 
-    def __init__(self, data: Path) -> None:
+    ``shared``: the group of the primary may pass through ``jobs/``, not list it, and read
+    what ``share`` was asked for. Nobody else may, and the two others stay closed.
+    """
+
+    def __init__(self, data: Path, *, shared: bool = False) -> None:
         self.incoming = data / "incoming"
         self.jobs = data / "jobs"
         self.bad = data / "bad"
         try:
             for folder in (self.incoming, self.jobs, self.bad):
                 folder.mkdir(parents=True, exist_ok=True)
-                keep_private(folder)
+                if shared and folder == self.jobs:
+                    _share_with_group(folder)
+                else:
+                    keep_private(folder)
             probe = self.incoming / ".probe"
             probe.touch()
             probe.unlink()
@@ -189,6 +197,20 @@ class Files:
             raise NoSuchFile(f"job {job} has no {name}") from None
         return JobFile(file, os.fstat(file.fileno()).st_size, live=False)
 
+    def share(self, job: str, name: FileName) -> bool:
+        """Whether whoever may pass through ``jobs/`` can read the file; made so if need be.
+
+        A job's files may have a worker's or a drop folder's group by now, and its folder the
+        mode of a narrow umask. What is widened for others then is closed by ``jobs/`` itself.
+        """
+        group = os.getegid()
+        try:
+            _widen(self.folder(job), group, stat.S_IXGRP, stat.S_IXOTH)
+            _widen(self.folder(job) / name, group, stat.S_IRGRP, stat.S_IROTH)
+        except OSError:
+            return False  # not ours, or gone: whoever opens it finds out
+        return True
+
     def keep_bad(self, source: str, name: str, data: bytes, reason: str) -> None:
         """Keep what could not be believed, for the operator; the oldest go.
 
@@ -221,6 +243,25 @@ def keep_private(path: Path) -> None:
     closed = stat.S_IMODE(info.st_mode) & PRIVATE
     if info.st_uid == os.geteuid() and stat.S_IMODE(info.st_mode) != closed:
         path.chmod(closed)
+
+
+def _share_with_group(path: Path) -> None:
+    """Let our group pass through a folder of ours, and nobody else. Raises OSError."""
+    info = path.stat()
+    if info.st_uid != os.geteuid():
+        return  # as an operator wants it
+    if info.st_gid != os.getegid():
+        os.chown(path, -1, os.getegid())
+    if stat.S_IMODE(info.st_mode) != SHARED:
+        path.chmod(SHARED)
+
+
+def _widen(path: Path, group: int, for_group: int, for_others: int) -> None:
+    """Give the one bit that ``group`` needs, where it is missing. Raises OSError."""
+    info = path.stat()
+    bit = for_group if info.st_gid == group else for_others
+    if not info.st_mode & bit:
+        path.chmod(stat.S_IMODE(info.st_mode) | bit)
 
 
 def refuse_strange_owner(data: Path) -> None:

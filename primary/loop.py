@@ -19,6 +19,7 @@ from ledger.log import Ledger
 from primary.files import Files
 from primary.intake import Intake
 from primary.nodes import DEFAULT_LEASE, Nodes
+from primary.pulse import Pulse
 from primary.rows import row_of
 from primary.rules import (
     Late,
@@ -61,6 +62,7 @@ class Loop:
         intake: Intake,
         nodes: Nodes,
         models: Callable[[], Mapping[str, Model]],
+        pulse: Pulse,
     ) -> None:
         self._ledger = ledger
         self._dispatch = dispatch
@@ -68,6 +70,7 @@ class Loop:
         self._intake = intake
         self._nodes = nodes
         self._models = models
+        self._pulse = pulse
         self._published: dict[str, tuple[str, Ticket]] = {}  # (model, ticket), by job
         self._missed: dict[str, int] = {}  # scans in a row, by job
         self._hidden: dict[str, float] = {}  # since when its files may lie where we cannot look
@@ -125,6 +128,7 @@ class Loop:
     def _hear(self, workers: list[str], now: float) -> None:
         self._nodes.forget(workers)
         for worker in workers:
+            self._pulse.beat()
             raw: bytes | None = None
             wrong = ""
             try:
@@ -153,6 +157,7 @@ class Loop:
         self._unknown = set()
         held = _held(seen)
         for id in (*by_job, *(wanted.keys() - by_job.keys())):
+            self._pulse.beat()
             job = board.job(id)
             files = by_job.get(id, Seen())
             if job is None:
@@ -382,6 +387,7 @@ class Loop:
         rung = False
         self.withheld = dict(seen.flooded)
         for model in self._ledger.board.queued_models():
+            self._pulse.beat()
             room = WINDOW - standing.get(model, 0)
             if room <= 0 or model in seen.flooded:
                 continue

@@ -31,6 +31,7 @@ from primary.intake import Intake
 from primary.loop import SETTLED, Loop
 from primary.nodes import Node, Nodes, of_primary
 from primary.outputs import Listings, Outputs, outputs
+from primary.pulse import Pulse
 from primary.reading import open_file
 from primary.shelf import Shelf
 from primary.submission import NewJob, Submissions
@@ -62,11 +63,13 @@ class Primary:
         shelf: Shelf,
         allow_urls: Collection[str],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        shared: bool = False,
     ) -> None:
         self.data = data
         self._ledger = ledger
         self._shelf = shelf
-        self._files = Files(data)
+        self._files = Files(data, shared=shared)
         self._dispatch = Dispatch(data / "spool", self._files.jobs)
         self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="copy")
         # Of their own: a server that says nothing must hold up no result and no drop.
@@ -77,6 +80,7 @@ class Primary:
         self._thread: threading.Thread | None = None
         self._broken: str | None = None
         self._clock = clock
+        self._pulse = Pulse(clock)
         wake, models = self._alarm.ring, shelf.models
         files, spool = self._files, self._dispatch
         self._nodes = nodes = Nodes(clock(), VERSION)
@@ -84,7 +88,7 @@ class Primary:
             ledger, files, self._fetchers, models, lambda: shelf.errors, wake, allow_urls
         )
         intake = Intake(ledger, spool, files, self._pool, self._attempts, wake)
-        self._loop = loop = Loop(ledger, spool, files, intake, nodes, models)
+        self._loop = loop = Loop(ledger, spool, files, intake, nodes, models, self._pulse)
         self._holders = holders = Holders(nodes, loop.lease_of, self._attempts)
         self._dropbox = Dropbox(ledger, files, entry, spool.root, self._pool, models, wake)
         self._copies = Copies(entry, files, spool.root, self.job)
@@ -101,16 +105,19 @@ class Primary:
         *,
         rebuilding: Callable[[int, int], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        shared: bool = False,
     ) -> Primary:
         """Take the data directory and bring everything to where a crash left it.
 
-        Raises DataFolderError, LedgerLocked, LedgerDamaged, BadModel or Refused.
+        ``shared``: as for ``Files``. Raises DataFolderError, LedgerLocked, LedgerDamaged,
+        BadModel or Refused.
         """
         refuse_strange_owner(data)
-        Files(data)  # says first, and clearly, if the directory cannot be written
+        # says first, and clearly, if the directory cannot be written
+        Files(data, shared=shared)
         ledger = Ledger.open(data / "ledger", data / "board.sqlite", progress=rebuilding)
         try:
-            primary = cls(data, ledger, Shelf(models), allow_urls, clock)
+            primary = cls(data, ledger, Shelf(models), allow_urls, clock, shared=shared)
             if ledger.torn:
                 log.warning("%s", ledger.torn)
             close_to_others(data)
@@ -132,6 +139,7 @@ class Primary:
     def start(self) -> None:
         """Begin to tick in an own thread."""
         self._watch.start()
+        self._pulse.beat()
         self._thread = threading.Thread(target=self._run, name="tick", daemon=True)
         self._thread.start()
 
@@ -297,6 +305,10 @@ class Primary:
         """Raises NoSuchFile with the reason."""
         return open_file(self._files, self._dispatch.root, job, name)
 
+    def share(self, job: Job, name: FileName) -> bool:
+        """Whether a program in our group may read this file of a job that has ended."""
+        return job.final and self._files.share(job.id, name)
+
     def outputs(self, job: Job) -> Outputs:
         """The files in its output zip. Raises NoSuchFile with the reason, or where it is damaged.
 
@@ -319,11 +331,16 @@ class Primary:
         """None, or what is wrong."""
         if self.stopped:
             return self.stopped
-        if self._broken:
-            return self._broken
-        if self._thread is not None and not self._thread.is_alive():
+        return self._broken or self.hung()
+
+    def hung(self) -> str | None:
+        """None, or why the tick will not get on by itself: only a restart helps."""
+        if self._thread is None:
+            return None
+        if not self._thread.is_alive():
             return "the primary does not tick"
-        return None
+        silence = self._pulse.hung()
+        return None if silence is None else f"the primary's tick has hung for {silence:.0f} s"
 
     # --- inside --------------------------------------------------------------------
 
@@ -347,6 +364,7 @@ class Primary:
             log.warning("the bell cannot be rung: %s; workers look again by themselves", e)
 
     def _tick_once(self) -> None:
+        self._pulse.beat()
         try:
             self.tick(self._clock())
             self._broken = None

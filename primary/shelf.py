@@ -45,7 +45,7 @@ class Shelf:
 
     def _load(self) -> None:
         before = self.errors
-        self._models, self.errors = load_all(self._root)
+        self._models, self.errors = load_all(self._root, runs=False)
         for name, why in self.errors.items():
             if before.get(name) != why:
                 log.warning("model %s cannot be used: %s", name, why)
@@ -57,7 +57,7 @@ class Shelf:
             self._again = now + AGAIN
         return due
 
-    def _sign(self) -> tuple[tuple[str, int, int], ...]:
+    def _sign(self) -> tuple[tuple[str, int, int, int], ...]:
         found = []
         if self._root.is_dir():
             for entry in os.scandir(self._root):
@@ -65,5 +65,6 @@ class Shelf:
                     info = os.stat(f"{entry.path}/model.toml")
                 except OSError:
                     continue
-                found.append((entry.name, info.st_mtime_ns, info.st_size))
+                # the inode: a link may have been switched to a file of the same age and size
+                found.append((entry.name, info.st_ino, info.st_mtime_ns, info.st_size))
         return tuple(sorted(found))

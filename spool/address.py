@@ -41,6 +41,16 @@ class Address(NamedTuple):
 _HOME = "/~/"
 
 
+def is_host(text: str) -> bool:
+    """Whether ``text`` can be a host's name, an alias of one, or an address without brackets."""
+    return bool(_HOST.fullmatch(text))
+
+
+def is_user(text: str) -> bool:
+    """Whether ``text`` can be the name of an account to log in as."""
+    return bool(_USER.fullmatch(text)) and text.isprintable()
+
+
 def is_address(text: str) -> bool:
     """Whether ``text`` means a machine, not a folder: it begins like a URL."""
     return "://" in text

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import shlex
 import socket
 import subprocess
 import time
@@ -23,7 +24,7 @@ from spool.errors import Refused, Unreachable
 from spool.hosts import algorithms, check, known_keys
 from spool.keys import Agent, keys_for
 from spool.line import Line, Transport, bounded, clean, within
-from spool.route import PORT, Hop, route
+from spool.route import DEFAULT_KEYS, PORT, Hop, route
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")  # first: the fastest here
 # A peer that is gone is noticed by the kernel after about 30 s, on a silent connection too.
@@ -34,6 +35,7 @@ TCP = {
     socket.TCP_KEEPCNT: 4,
     socket.TCP_USER_TIMEOUT: 30_000,  # milliseconds
 }
+KEEPALIVE = 15  # seconds of silence after which we say something: a NAT forgets, a peer may be gone
 
 
 class Connection:
@@ -56,6 +58,11 @@ class Connection:
         """
         with within(self._line, self._patience, self._shown):
             return _sftp(self._line, self._shown)
+
+    def execute(self, command: str) -> paramiko.Channel:
+        """A new channel on which the account's shell runs ``command``. Raises as ``channel``."""
+        with within(self._line, self._patience, self._shown):
+            return _execute(self._line, self._shown, command)
 
     def shut(self) -> None:
         """End it at once, from any thread: whatever waits on it fails."""
@@ -183,26 +190,27 @@ def _no_key(transport: Transport, hop: Hop, offered: list[str], notes: list[str]
     unused = f". Not offered: {'; '.join(notes)}" if notes else ""
     if not offered:
         looked = unused or f": none in {', '.join(map(str, hop.keys))}, none in an agent"
-        return Refused(f"{hop}: there is no key to log in with{looked}", f"{_MAKE}; {_let_in(hop)}")
+        make = _MAKE.format(shlex.quote(str(hop.ssh / DEFAULT_KEYS[0])))
+        return Refused(f"{hop}: there is no key to log in with{looked}", f"{make}; {_let_in(hop)}")
     what = f"{hop}: accepted no key of {hop.user}; offered: {'; '.join(offered)}{unused}"
     if transport.said:
         what += f". It ended the connection: {transport.said}"
-    return Refused(what, f"{_let_in(hop)}; {_CHOOSE}")
+    return Refused(what, f"{_let_in(hop)}; {_CHOOSE} {hop.ssh / 'config'}")
 
 
 def _let_in(hop: Hop) -> str:
     """Both ways: the quick one with an account that one has, and an account for the worker."""
     port = f"-p {hop.port} " if hop.port != PORT else ""
-    return (
-        f"let the key in: ssh-copy-id {port}{hop.user}@{hop.host} for an account of your own, or "
-        "the primary's keeper runs: modelrunner spool grant NAME --key FILE.pub --data DIR"
-    )
+    return f"let the key in: ssh-copy-id {port}{hop.user}@{hop.host}{BY_GRANT}"
 
 
-_CHOOSE = (
-    "of many keys in an agent choose one by IdentityFile and IdentitiesOnly yes in ~/.ssh/config"
+# Of no use to who sets the machine up.
+BY_GRANT = (
+    " for an account of your own, or the primary's keeper runs: "
+    "modelrunner spool grant NAME --key FILE.pub --data DIR"
 )
-_MAKE = "make one: ssh-keygen -t ed25519, without a passphrase or put into an agent by ssh-add"
+_CHOOSE = "of many keys in an agent choose one by IdentityFile and IdentitiesOnly yes in"
+_MAKE = "make one: ssh-keygen -t ed25519 -f {}, without a passphrase, or put it into an agent"
 
 
 def _forward(line: Line, before: Hop, hop: Hop) -> paramiko.Channel:
@@ -225,6 +233,39 @@ _DROPPED = (
 
 
 def _sftp(line: Line, shown: str) -> paramiko.Channel:
+    channel = _session(line, shown)
+    try:
+        channel.invoke_subsystem("sftp")
+    except paramiko.SSHException:
+        channel.close()
+        if line.over or not line.transports[-1].is_active():
+            raise
+        what = f"{shown}: has no sftp subsystem"
+        raise Refused(what, "its sshd_config needs: Subsystem sftp internal-sftp") from None
+    finally:
+        line.opening.remove(channel)
+    return channel
+
+
+def _execute(line: Line, shown: str, command: str) -> paramiko.Channel:
+    channel = _session(line, shown)
+    try:
+        for transport in line.transports:
+            transport.set_keepalive(KEEPALIVE)
+        channel.exec_command(command)
+    except paramiko.SSHException:
+        channel.close()
+        if line.over or not line.transports[-1].is_active():
+            raise
+        what = f"{shown}: runs no commands for this account"
+        raise Refused(what, "log in with an account that has a shell") from None
+    finally:
+        line.opening.remove(channel)
+    return channel
+
+
+def _session(line: Line, shown: str) -> paramiko.Channel:
+    """A channel that is in ``line.opening``; the caller removes it there."""
     transport = line.transports[-1]
     try:
         channel = transport.open_session()
@@ -236,14 +277,4 @@ def _sftp(line: Line, shown: str) -> paramiko.Channel:
         raise Unreachable(f"{shown}: {_DROPPED}") from None
     line.used = True
     line.opening.append(channel)
-    try:
-        channel.invoke_subsystem("sftp")
-    except paramiko.SSHException:
-        channel.close()
-        if line.over or not transport.is_active():
-            raise
-        what = f"{shown}: has no sftp subsystem"
-        raise Refused(what, "its sshd_config needs: Subsystem sftp internal-sftp") from None
-    finally:
-        line.opening.remove(channel)
     return channel

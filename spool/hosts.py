@@ -85,7 +85,7 @@ def check(files: Iterable[Path], name: str, type_: str, key: bytes, shown: str) 
         return
     line = f"{name} {type_} {base64.b64encode(key).decode()}"
     also = "".join(f"; {k.file}:{k.line} has another type for it, {k.type}" for k in valid[:1])
-    where = files[0] if files else "~/.ssh/known_hosts"
+    where = files[0] if files else "a file that UserKnownHostsFile names"
     what = f"{shown}: its host key is not known: {type_} {mark}{also}"
     raise Refused(what, f"compare it with the keeper's, then add to {where} the line: {line}")
 

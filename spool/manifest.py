@@ -11,7 +11,6 @@ import difflib
 import hashlib
 import json
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,10 +22,10 @@ from spool.errors import BadModel, BadName
 from spool.inputfiles import InputFile
 from spool.modelkeys import KEYS, NAME, Wrong, file_name
 from spool.names import plain
+from spool.tomlplaces import Keys, line_of, written
 
 FILE = "model.toml"
-
-_Keys = tuple[str, ...]  # a key, with those of the tables that it stands in before it
+SETUP = "setup"  # a script in the folder that `modelrunner deploy` runs once on each worker
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,13 +59,19 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
 
 
-def load(folder: Path) -> Model:
-    """The model in ``folder``. Raises BadModel, naming file and key, and what was expected."""
-    folder = Path(os.path.abspath(folder))  # not resolve(): a link's own name is the model's
+def load(folder: Path, *, runs: bool = True) -> Model:
+    """The model in ``folder``. Raises BadModel, naming file and key, and what was expected.
+
+    ``runs``: it is to run here. Else the program may be missing that a setup script makes.
+    """
+    folder = Path(os.path.abspath(folder))
     file = folder / FILE
     try:
-        name = plain(folder.name, "the model's folder")
-        data = file.read_bytes()
+        name = plain(folder.name, "the model's folder")  # a link's own name is the model's
+        # What a link leads to now: one that is switched to a new version never gives a run
+        # parts of both, and a run that goes on finds the rest of its own.
+        folder = Path(os.path.realpath(folder))
+        data = (folder / FILE).read_bytes()
         table = tomllib.loads(data.decode("utf-8-sig"))  # Notepad writes a mark
     except BadName as e:
         raise BadModel(str(file), "", str(e)) from None
@@ -79,18 +84,19 @@ def load(folder: Path) -> Model:
     fields = _fields(str(file), data.decode(), table)
     if "command" not in fields:
         raise BadModel(str(file), "command", f"missing; expected {KEYS['command'].expected}")
-    fields["command"] = _located(str(file), folder, fields["command"])
+    made = not runs and (folder / SETUP).is_file()
+    fields["command"] = _located(str(file), folder, fields["command"], made=made)
     fields.setdefault("title", name)
     fields.setdefault("description", "")
     version = hashlib.sha256(data).hexdigest()[:12]
     return Model(name=name, folder=folder, version=version, **fields)
 
 
-def load_all(root: Path) -> tuple[dict[str, Model], dict[str, str]]:
+def load_all(root: Path, *, runs: bool = True) -> tuple[dict[str, Model], dict[str, str]]:
     """The models beneath ``root`` by name, and what is wrong with the others, by folder.
 
-    Hidden folders and folders without a ``model.toml`` are no models. Raises
-    BadModel if ``root`` cannot be listed.
+    Hidden folders and folders without a ``model.toml`` are no models. ``runs`` is as for
+    ``load``. Raises BadModel if ``root`` cannot be listed.
     """
     try:
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -103,7 +109,7 @@ def load_all(root: Path) -> tuple[dict[str, Model], dict[str, str]]:
         if not os.path.lexists(folder / FILE):
             continue
         try:
-            models[folder.name] = load(folder)
+            models[folder.name] = load(folder, runs=runs)
         except BadModel as e:
             errors[folder.name] = str(e)
     return models, errors
@@ -118,7 +124,7 @@ def _fields(file: str, text: str, table: Mapping[str, object]) -> dict[str, Any]
             fields |= _read(file, text, (key,), value)
             continue
         if not isinstance(value, dict):
-            said = f"expected a table [{key}], not {value!r}{_line(text, (key,))}"
+            said = f"expected a table [{key}], not {value!r}{line_of(text, (key,))}"
             raise BadModel(file, key, said)
         for inner, held in value.items():
             if (key, inner) == ("input", "files"):
@@ -132,16 +138,16 @@ def _described(file: str, text: str, tables: object) -> Iterator[tuple[str, Inpu
     """The files of ``[input.files."NAME"]`` by their names. Raises BadModel."""
     if not isinstance(tables, dict):
         said = f'expected tables such as [input.files."data.csv"], not {tables!r}'
-        raise BadModel(file, "input.files", said + _line(text, ("input", "files")))
+        raise BadModel(file, "input.files", said + line_of(text, ("input", "files")))
     for name, table in tables.items():
         keys = ("input", "files", name)
         try:
             file_name(name)
         except Wrong as e:
-            raise BadModel(file, _written(keys), f"{e}{_line(text, keys)}") from None
+            raise BadModel(file, written(keys), f"{e}{line_of(text, keys)}") from None
         if not isinstance(table, dict):
-            said = f"expected a table [{_written(keys)}], not {table!r}{_line(text, keys)}"
-            raise BadModel(file, _written(keys), said)
+            said = f"expected a table [{written(keys)}], not {table!r}{line_of(text, keys)}"
+            raise BadModel(file, written(keys), said)
         fields: dict[str, Any] = {"name": name}
         for key, value in table.items():
             fields |= _read(file, text, (*keys, key), value)
@@ -155,71 +161,36 @@ def _joined(
     for name in listed:
         if name in described and described[name].optional:
             keys = ("input", "files", name, "optional")
-            said = f"{name!r} is optional here, and required in [input]{_line(text, keys)}"
-            raise BadModel(file, _written(keys), said)
+            said = f"{name!r} is optional here, and required in [input]{line_of(text, keys)}"
+            raise BadModel(file, written(keys), said)
     names = dict.fromkeys((*listed, *described))
     files = tuple(described.get(name) or InputFile(name=name) for name in names)
     return {"files": files, "required": tuple(f.name for f in files if not f.optional)}
 
 
-def _read(file: str, text: str, keys: _Keys, value: object) -> dict[str, Any]:
+def _read(file: str, text: str, keys: Keys, value: object) -> dict[str, Any]:
     """The field that ``keys`` stand for, with its value. Raises BadModel."""
     known = KEYS.get(_row(keys))
     if known is None:
-        said = f"unknown key{_line(text, keys)}; {_nearest(keys, value)}"
-        raise BadModel(file, _written(keys), said)
+        said = f"unknown key{line_of(text, keys)}; {_nearest(keys, value)}"
+        raise BadModel(file, written(keys), said)
     try:
         return {known.field: known.read(value)}
     except Wrong as e:
-        said = f"expected {known.expected}, not {value!r}{_line(text, keys)}"
+        said = f"expected {known.expected}, not {value!r}{line_of(text, keys)}"
         said += f": {e}" if str(e) else ""
-        raise BadModel(file, _written(keys), said) from None
+        raise BadModel(file, written(keys), said) from None
 
 
-def _row(keys: _Keys) -> str:
+def _row(keys: Keys) -> str:
     """The row of KEYS for ``keys``: a file's own name stands there as NAME."""
     return ".".join((*keys[:2], NAME, *keys[3:]) if keys[:2] == ("input", "files") else keys)
 
 
-def _written(keys: _Keys) -> str:
-    """``keys`` as TOML has them."""
-    bare = re.compile(r"[A-Za-z0-9_-]+")
-    return ".".join(key if bare.fullmatch(key) else json.dumps(key) for key in keys)
-
-
-def _line(text: str, keys: _Keys) -> str:
-    """`` (line N)`` where ``keys`` are set, as far as a look at the text can tell."""
-    inside: _Keys = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith("["):
-            inside = _keys_in(line)
-            here = inside == keys
-        else:
-            key = _keys_in(line.partition("=")[0] + "= 0")
-            here = bool(key) and (*inside, *key) == keys[: len(inside) + len(key)]
-        if here:
-            return f" (line {number})"
-    return ""
-
-
-def _keys_in(line: str) -> _Keys:
-    """The keys of a line such as ``[a."b"]`` or ``a.b = 0``; none if it is none."""
-    try:
-        found: object = tomllib.loads(line)
-    except tomllib.TOMLDecodeError:
-        return ()
-    keys: list[str] = []
-    while isinstance(found, dict | list) and found:
-        if isinstance(found, dict):
-            keys.append(next(iter(found)))
-        found = next(iter(found.values() if isinstance(found, dict) else found))
-    return tuple(keys)
-
-
-def _nearest(keys: _Keys, value: object) -> str:
+def _nearest(keys: Keys, value: object) -> str:
     """What was probably meant by ``keys``, of which no row knows."""
     if len(keys) == 4 and isinstance(value, dict):
-        whole = _written((*keys[:2], ".".join(keys[2:])))
+        whole = written((*keys[:2], ".".join(keys[2:])))
         return f"if that is one name, put it in quotes: [{whole}]"
     table, _, name = _row(keys).rpartition(".")
     own = [k.rpartition(".")[2] for k in KEYS if k.rpartition(".")[0] == table]
@@ -235,12 +206,17 @@ def _nearest(keys: _Keys, value: object) -> str:
     return f"expected one of {', '.join(own)}"
 
 
-def _located(file: str, folder: Path, command: tuple[str, ...]) -> tuple[str, ...]:
-    """``command`` with a program of the model's own folder made absolute, and looked at."""
+def _located(file: str, folder: Path, command: tuple[str, ...], *, made: bool) -> tuple[str, ...]:
+    """``command`` with a program of the model's own folder made absolute, and looked at.
+
+    ``made``: it may be missing.
+    """
     program = command[0]
     if "/" not in program or program.startswith("/"):
         return command
     path = Path(os.path.normpath(folder / program))
+    if made and not os.path.lexists(path):
+        return (str(path), *command[1:])
     if not path.is_file():
         raise BadModel(file, "command", f"there is no file {program!r} in the model's folder")
     if not os.access(path, os.X_OK):

@@ -53,6 +53,7 @@ class Hop(NamedTuple):
     connect_timeout: float | None  # seconds
     family: socket.AddressFamily
     command: str | None  # ProxyCommand, for the first hop
+    ssh: Path  # the folder whose configuration says all this
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -96,7 +97,7 @@ def _route(text: str, address: Address, ssh: Path) -> list[Hop]:
     target = address
     while True:
         entry = _entry(text, target)
-        jumps = _jumps(entry)
+        jumps = _jumps(entry, ssh)
         command = entry.get("proxycommand") if not jumps and _before(entry) else None
         found.insert(0, _hop(entry, ssh, command))
         for jump in reversed(jumps[1:]):
@@ -124,20 +125,21 @@ def _before(entry: Mapping[str, Any]) -> bool:
     return first == "proxycommand"
 
 
-def _jumps(entry: Mapping[str, Any]) -> list[Address]:
+def _jumps(entry: Mapping[str, Any], ssh: Path) -> list[Address]:
     text = entry.get("proxyjump") or "none"
     if text.lower() == "none" or _before(entry):
         return []
-    return [_jump(part.strip()) for part in text.split(",")]
+    return [_jump(part.strip(), ssh) for part in text.split(",")]
 
 
-def _jump(text: str) -> Address:
+def _jump(text: str, ssh: Path) -> Address:
     """``[user@]host[:port]``, ``[ssh://]`` before it or not; an IPv6 address in brackets."""
     bare = text.removeprefix("ssh://").rstrip("/")
     user, _, place = bare.rpartition("@")
     match = re.fullmatch(r"(\[[^\]]+\]|[^:\[\]]+)(?::(\d{1,5}))?", place)
     if match is None:
-        raise Refused(f"ProxyJump {text}: expected [USER@]HOST[:PORT]", "correct ~/.ssh/config")
+        what = f"ProxyJump {text}: expected [USER@]HOST[:PORT]"
+        raise Refused(what, f"correct {ssh / 'config'}")
     host, port = match.groups()
     return Address(host.strip("[]"), "", user or None, int(port) if port else None)
 
@@ -162,6 +164,7 @@ def _hop(entry: Mapping[str, Any], ssh: Path, command: str | None) -> Hop:
         None if timeout == "none" else float(timeout) or None,
         _FAMILIES.get(family, socket.AF_UNSPEC),
         command,
+        ssh,
     )
 
 

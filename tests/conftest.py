@@ -25,10 +25,12 @@ settings.load_profile("slow machines")
 PROGRAMS = {
     "glpk-utils": "glpsol",
     "iproute2": "ip",
+    "nginx-light": "nginx",
     "openssh-client": "ssh",
     "openssh-server": "sshd",
     "passwd": "useradd",
     "procps": "ps",
+    "systemd-container": "systemd-nspawn",
     "util-linux": "setpriv",
 }
 # Where servers and the keeper's programs lie, also for an ordinary user.

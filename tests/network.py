@@ -11,7 +11,7 @@ import itertools
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -20,8 +20,8 @@ PRIMARY, WORKER = "10.77.0.1", "10.77.0.2"  # addresses; each network has them f
 _MACS = {PRIMARY: "02:00:00:00:00:01", WORKER: "02:00:00:00:00:02"}
 _NOBODY = "02:00:00:00:00:99"
 _DEVICE = "wire"
-_NAMES = Path("/run/netns")
-_PREFIX = "mrtest"
+NAMES = Path("/run/netns")
+PREFIX = "mrtest"
 _counter = itertools.count(1)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -34,8 +34,8 @@ class Network:
     """
 
     def __init__(self) -> None:
-        _sweep()
-        stem = f"{_PREFIX}-{os.getpid()}-{next(_counter)}"
+        sweep()
+        stem = f"{PREFIX}-{os.getpid()}-{next(_counter)}"
         self._names = {PRIMARY: f"{stem}-p", WORKER: f"{stem}-w"}
         self.names = list(self._names.values())
         self.on_primary = ["ip", "netns", "exec", self._names[PRIMARY]]
@@ -61,7 +61,7 @@ class Network:
     def slow(self, kbit: int) -> None:
         """Both directions carry ``kbit`` thousand bits a second."""
         for name in self._names.values():
-            _run(
+            run(
                 *("tc", "-n", name, "qdisc", "replace", "dev", _DEVICE, "root", "tbf"),
                 *("rate", f"{kbit}kbit", "burst", "16kb", "latency", "300ms"),
             )
@@ -70,7 +70,7 @@ class Network:
         """As fast as it can again."""
         for name in self._names.values():
             with suppress(subprocess.CalledProcessError):  # it was never slow
-                _run("tc", "-n", name, "qdisc", "del", "dev", _DEVICE, "root")
+                run("tc", "-n", name, "qdisc", "del", "dev", _DEVICE, "root")
 
     def received(self, side: str) -> int:
         """Bytes that have arrived on that side so far."""
@@ -79,47 +79,36 @@ class Network:
         line = next(line for line in lines if line.strip().startswith(f"{_DEVICE}:"))
         return int(line.partition(":")[2].split()[0])
 
-    @contextmanager
-    def inside(self, side: str = PRIMARY) -> Iterator[None]:
+    def inside(self, side: str = PRIMARY) -> AbstractContextManager[None]:
         """Sockets that the calling thread makes meanwhile belong to that side."""
-        ours = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        theirs = os.open(_NAMES / self._names[side], os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _enter(theirs)
-            try:
-                yield
-            finally:
-                _enter(ours)
-        finally:
-            os.close(ours)
-            os.close(theirs)
+        return inside(self._names[side])
 
     def close(self) -> None:
         for name in self._names.values():
-            _remove(name)
+            remove(name)
 
     # --- inside --------------------------------------------------------------------
 
     def _make(self) -> None:
         primary, worker = self._names.values()
-        _run("ip", "netns", "add", primary)
-        _run("ip", "netns", "add", worker)
-        _run(
+        run("ip", "netns", "add", primary)
+        run("ip", "netns", "add", worker)
+        run(
             *("ip", "link", "add", _DEVICE, "netns", primary, "address", _MACS[PRIMARY]),
             *("type", "veth"),
             *("peer", "name", _DEVICE, "netns", worker, "address", _MACS[WORKER]),
         )
         for address, name in self._names.items():
-            _run("ip", "-n", name, "address", "add", f"{address}/30", "dev", _DEVICE)
-            _run("ip", "-n", name, "link", "set", "lo", "up")
-            _run("ip", "-n", name, "link", "set", _DEVICE, "up")
+            run("ip", "-n", name, "address", "add", f"{address}/30", "dev", _DEVICE)
+            run("ip", "-n", name, "link", "set", "lo", "up")
+            run("ip", "-n", name, "link", "set", _DEVICE, "up")
         self.mend()
 
     def _neighbours(self, macs: dict[str, str]) -> None:
         """Where each side sends its frames; nobody asks by ARP, which would tell of a cut."""
         for address, name in self._names.items():
             other = WORKER if address == PRIMARY else PRIMARY
-            _run(
+            run(
                 *("ip", "-n", name, "neighbour", "replace", other, "lladdr", macs[other]),
                 *("dev", _DEVICE, "nud", "permanent"),
             )
@@ -134,25 +123,41 @@ def network() -> Iterator[Network]:
         made.close()
 
 
-def _run(*command: str) -> None:
+@contextmanager
+def inside(name: str) -> Iterator[None]:
+    """Sockets that the calling thread makes meanwhile belong to that namespace."""
+    ours = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    theirs = os.open(NAMES / name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(theirs)
+        try:
+            yield
+        finally:
+            _enter(ours)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def run(*command: str) -> None:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     subprocess.run(
         command, check=True, capture_output=True, text=True, env={**os.environ, "PATH": path}
     )
 
 
-def _remove(name: str) -> None:
-    if (_NAMES / name).exists():
-        _run("ip", "netns", "delete", name)
+def remove(name: str) -> None:
+    if (NAMES / name).exists():
+        run("ip", "netns", "delete", name)
 
 
-def _sweep() -> None:
+def sweep() -> None:
     """Remove what test runs left that were killed: the process in the name has ended."""
-    for path in _NAMES.glob(f"{_PREFIX}-*-*-*"):
+    for path in NAMES.glob(f"{PREFIX}-*-*-*"):
         pid = path.name.split("-")[1]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             with suppress(subprocess.CalledProcessError):  # another run was faster
-                _remove(path.name)
+                remove(path.name)
 
 
 def _enter(namespace: int) -> None:

@@ -113,6 +113,7 @@ class System:
         *,
         models: Path | None = None,
         ready: bool = True,
+        options: Sequence[str] = (),
     ) -> subprocess.Popen[str]:
         """Start a worker; ``ready``: wait until it says that it is."""
         home = self.root / f"state-{state or name}"
@@ -121,7 +122,7 @@ class System:
             [
                 *(sys.executable, "-m", "worker_agent", f"--primary={self.data / 'spool'}"),
                 *(f"--models={models or self.models}", f"--name={name}", f"--slots={slots}"),
-                f"--state={home}",
+                *(f"--state={home}", *options),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -7,6 +7,7 @@ modules of its own layer and below. Tests, benches, examples and models are no l
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,13 +24,14 @@ pure:             ledger ledger.errors ledger.events ledger.jobs ledger.codec le
 pure:             ledger.times
 pure:             spool spool.errors spool.names spool.reports spool.manifest spool.transport
 pure:             spool.entrynames spool.address spool.inputfiles spool.modelkeys spool.lacking
-pure:             spool.columns
+pure:             spool.columns spool.tomlplaces
 disk and network: ledger.disk ledger.segments ledger.reading ledger.recovery ledger.board
 disk and network: ledger.queries
 disk and network: ledger.rebuild spool.local spool.believe spool.drops spool.watch spool.progress
 disk and network: spool.zipindex spool.archive spool.packing spool.dial spool.wire spool.links
 disk and network: spool.sftp spool.bell spool.route spool.hosts spool.keys spool.line
 disk and network: spool.folders spool.genuine spool.expectations spool.patterns spool.extract
+disk and network: spool.notify
 facades:          ledger.log ledger.commands spool.dispatch spool.claims engine
 primary:          primary
 outside:          web deploy client
@@ -87,12 +89,17 @@ class Import(NamedTuple):
 def modules(root: Path) -> dict[str, Path]:
     """Every module of the repository by its dotted name, but for tests and the like."""
     found = {}
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        if parts[0] in NO_CODE_OF_OURS or any(p.startswith(".") or p == "build" for p in parts):
-            continue
-        found[".".join(parts).removesuffix(".__init__")] = path
-    return found
+    for top, below, files in os.walk(root):
+        folder = Path(top)
+        here = folder.relative_to(root).parts
+        skipped = {"build", *(NO_CODE_OF_OURS if not here else ())}
+        # not even looked into: the tests' machines may lie there, with a /proc
+        below[:] = [name for name in below if not name.startswith(".") and name not in skipped]
+        for name in files:
+            if name.endswith(".py"):
+                parts = (*here, name.removesuffix(".py"))
+                found[".".join(parts).removesuffix(".__init__")] = folder / name
+    return dict(sorted(found.items()))
 
 
 def imports(name: str, path: Path, ours: set[str]) -> Iterator[Import]:

@@ -8,7 +8,8 @@ Rules, in the order in which a request meets them:
 2. A request that changes something and comes from a browser must come from
    one of our own pages.
 3. Killing needs the admin: on a loopback listener everybody who can reach it
-   (but nobody whom a proxy forwarded), else whoever shows the admin key.
+   (but nobody whom a proxy forwarded), else, and behind a proxy that was
+   announced (``serve --behind-proxy``), whoever shows the admin key.
 """
 
 from __future__ import annotations

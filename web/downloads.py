@@ -10,7 +10,7 @@ from ledger.events import Digest
 from ledger.jobs import Job
 from primary.errors import NoSuchFile
 from primary.files import FileName
-from web import etags, files
+from web import etags, files, proxied
 from web.problems import Problem
 from web.site import Site
 
@@ -42,7 +42,15 @@ class Downloads:
             content_type=_TEXT if is_log else "application/zip",
             etag=etag,
             download_as=None if is_log else f"{job.id}.{name}",
+            handed_to=None if file.live else self._handed_to(job, cast(FileName, name)),
         )
+
+    def _handed_to(self, job: Job, name: FileName) -> str | None:
+        """Where the proxy before us finds the file, if it is to send it."""
+        prefix = self._site.accel
+        if prefix is None or not proxied.may_send(bottle.request.environ):
+            return None
+        return f"{prefix}{job.id}/{name}" if self._primary.share(job, name) else None
 
     def log(self, id: str) -> bottle.HTTPResponse:
         """GET /jobs/<id>/log: from ``offset``, at most its last ``tail`` bytes, to follow it.

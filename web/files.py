@@ -95,12 +95,14 @@ def answer(
     download_as: str | None = None,
     extra: dict[str, str] | None = None,
     skip: int = 0,
+    handed_to: str | None = None,
 ) -> bottle.HTTPResponse:
     """The answer that sends ``file``, and closes it at the end.
 
     ``request`` holds the request's headers. ``etag`` names these very bytes, if
     anything does; ``download_as`` names the file for the browser's download.
-    ``skip`` bytes at the beginning are left out; a range counts from there.
+    ``skip`` bytes at the beginning are left out; a range counts from there. ``handed_to`` is
+    where a proxy before us finds the whole file: ranges are its business then.
     """
     try:
         headers = {"Cache-Control": "no-cache", **(extra or {})}
@@ -110,11 +112,15 @@ def answer(
             if etags.named(request.get("If-None-Match"), tag):
                 file.close()
                 return bottle.HTTPResponse(status=304, headers=headers)
-        headers |= {"Accept-Ranges": "bytes", "Content-Type": content_type, **SAFE_HEADERS}
+        headers |= {"Content-Type": content_type, **SAFE_HEADERS}
         shown = "attachment" if download_as else "inline"
         headers["Content-Disposition"] = shown + (
             f'; filename="{download_as}"' if download_as else ""
         )
+        if handed_to:
+            file.close()
+            return bottle.HTTPResponse(b"", 200, {**headers, "X-Accel-Redirect": handed_to})
+        headers["Accept-Ranges"] = "bytes"
         unchanged = request.get("If-Range") in ("", tag)
         part = wanted_range(request.get("Range"), file.size - skip) if unchanged else None
         start, end = part or (0, file.size - skip)

@@ -256,7 +256,7 @@ def disposition(name: str) -> str:
     """Content-Disposition for a download called ``name`` (RFC 6266): for old and new browsers."""
     plain = _UNSAFE.sub("_", name)
     value = f'attachment; filename="{plain}"'
-    if plain != name:
+    if plain != name or name != name.strip():  # some readers strip what stands in quotes
         # RFC 8187: no more than these stands for itself
         value += f"; filename*=UTF-8''{quote(name, safe='!#$&+-.^_`|~')}"
     return value

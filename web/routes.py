@@ -102,6 +102,11 @@ class Application(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
         super().__init__()
         self.site = site
 
+    def answers_below(self, prefix: str) -> bool:
+        """Whether addresses of ours begin as ``prefix`` does."""
+        first = prefix.split("/")[1]
+        return any(route.rule.split("/")[1] == first for route in self.routes)
+
     def default_error_handler(self, error: bottle.HTTPError) -> bytes:
         request = bottle.request
         if error.status_code == 404:
@@ -117,9 +122,12 @@ class Application(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
         return body
 
 
-def application(primary: Primary, access: Access) -> Application:
-    """The WSGI application on ``primary``; its ``close()`` ends what still waits."""
-    site, requests = Site(primary, access), Requests()
+def application(primary: Primary, access: Access, accel: str | None = None) -> Application:
+    """The WSGI application on ``primary``; its ``close()`` ends what still waits.
+
+    ``accel``: as for ``Site``.
+    """
+    site, requests = Site(primary, access, accel), Requests()
     service = Service(site, Metrics(primary, requests))
     handlers = Handlers(
         jobs=Jobs(site),

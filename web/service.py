@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bottle
 
+from primary.server import VERSION
 from web import nodespage, polls, present, shapes
 from web.accept import names_json
 from web.metrics import CONTENT_TYPE, Metrics
@@ -81,7 +82,7 @@ class Service:
         wrong = self._primary.healthy()
         if wrong:
             raise Problem(503, wrong)
-        return self._site.reply(shapes.Health())
+        return self._site.reply(shapes.Health(VERSION))
 
     def doctor(self) -> bottle.HTTPResponse:
         """GET /doctor"""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import logging
 import os
 import resource
@@ -29,8 +27,10 @@ from primary.files import RESERVE
 from primary.local_worker import LocalWorker
 from primary.pace import Pace
 from primary.server import Primary
+from spool import notify
 from spool.errors import SpoolError
-from web.access import Access
+from web import listening, proxied
+from web.listening import CannotServe, bound
 from web.routes import Application, application
 
 THREADS = 16  # above web.site.MAX_POLLS, so that long polls leave some for everything else
@@ -40,12 +40,10 @@ RECEIVE = 128 * 1024  # bytes per read of a socket: waitress's 8 KiB make a big 
 LOOP = 0.5  # seconds between looks at whether we are to stop
 ROOM_EVERY = 2.0  # seconds between looks at the free disk
 STOP_WITHIN = 3  # seconds for answers that are under way when we stop
+START_WITHIN = 300.0  # seconds that systemd waits, from each sign that our start gets on
+SAY_EVERY = 5.0  # seconds between such signs
 
 log = logging.getLogger(__name__)
-
-
-class CannotServe(Exception):
-    """The server cannot start, or go on. The operator acts: the message says how."""
 
 
 def serve(
@@ -58,8 +56,11 @@ def serve(
     admin_key: str | None,
     hosts: tuple[str, ...],
     allow_urls: tuple[str, ...],
+    behind_proxy: bool = False,
+    accel: str | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code; errors are one line on stderr."""
+    notify.extend(START_WITHIN)  # first of all: what systemd told us is for no child of ours
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(Pace())
@@ -68,11 +69,18 @@ def serve(
     try:
         with ExitStack() as stack:
             # First of all, so that a port in use is known before any data is touched.
-            sockets = stack.enter_context(_bound(host, port))
-            access = _access(sockets, admin_key, hosts)
+            sockets = stack.enter_context(bound(host, port))
+            access = listening.access(sockets, admin_key, hosts, behind_proxy=behind_proxy)
+            _check_accel(accel, behind_proxy=behind_proxy)
             with _rebuilding() as show:
-                primary = Primary.open(data, models, allow_urls, rebuilding=show)
+                shared = accel is not None
+                primary = Primary.open(data, models, allow_urls, rebuilding=show, shared=shared)
             stack.callback(primary.close)
+            app = application(primary, access, accel)
+            if accel is not None and app.answers_below(accel):
+                raise CannotServe(
+                    f"--accel {accel}: addresses of ours begin so; choose another, as /finished/"
+                )
             primary.start()
             stop = stack.enter_context(_stop_signals())
             if slots > 0:
@@ -80,12 +88,26 @@ def serve(
                 stack.callback(_end_worker, worker)
                 worker.start()
             _use_disk(data)
-            _serve_http(primary, application(primary, access), sockets, data, slots, stop)
+            ready = _ready(sockets, data, slots)
+            _serve_http(primary, app, sockets, ready, stop, behind_proxy=behind_proxy)
     except (CannotServe, PrimaryError, LedgerError, SpoolError) as e:
         return _say(str(e))
     except OSError as e:
         return _say(f"{e.filename}: {e.strerror}" if e.filename else str(e))
     return 0
+
+
+def _check_accel(prefix: str | None, *, behind_proxy: bool) -> None:
+    """Raises CannotServe for what no proxy could be told."""
+    if prefix is None:
+        return
+    if not behind_proxy:
+        raise CannotServe("--accel needs --behind-proxy: a proxy sends the files, and nobody else")
+    if not proxied.is_prefix(prefix):
+        raise CannotServe(
+            f"--accel {prefix}: expected the beginning of an address, such as /finished/: small "
+            "letters, digits, - and _ between slashes"
+        )
 
 
 def _end_worker(worker: LocalWorker) -> None:
@@ -102,12 +124,18 @@ def _say(error: str) -> int:
 
 @contextmanager
 def _rebuilding() -> Iterator[Callable[[int, int], None]]:
-    """Shows how far the board has read the ledger, to whoever looks."""
+    """Shows how far the board has read the ledger, to whoever looks, and to systemd."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks: list[TaskID] = []
+        said = -SAY_EVERY
 
         def show(done: int, total: int) -> None:
+            nonlocal said
+            if time.monotonic() - said >= SAY_EVERY:
+                said = time.monotonic()
+                notify.extend(START_WITHIN)
+                notify.status(f"Reading the ledger: record {done} of {total}")
             if not tasks:
                 tasks.append(progress.add_task("Reading the ledger"))
             progress.update(tasks[0], completed=done, total=total)
@@ -125,78 +153,6 @@ def _use_disk(data: Path) -> None:
     wanted = 4 * CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 4 * CONNECTIONS)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-@contextmanager
-def _bound(host: str, port: int) -> Iterator[list[socket.socket]]:
-    """Sockets on every address of ``host``, bound; port 0 means a free one, the same on all."""
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as e:
-        raise CannotServe(f"cannot listen on {where}: {e.strerror}; check --listen") from None
-    sockets: list[socket.socket] = []
-    refusal: OSError | None = None
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            try:
-                sock = socket.socket(family, kind, protocol)
-            except OSError as e:  # a machine without IPv6
-                refusal = e
-                continue
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                sock.bind((address[0], port, *address[2:]))
-                # Here and now, not at the end: two that are only bound do not notice each other.
-                sock.listen(1024)
-                port = sock.getsockname()[1]
-            except OSError as e:
-                sockets.remove(sock)
-                sock.close()
-                if e.errno != errno.EADDRNOTAVAIL:  # localhost's ::1 where IPv6 is off
-                    raise CannotServe(_refused(where, e)) from None
-                refusal = e
-        if not sockets:
-            assert refusal is not None
-            raise CannotServe(_refused(where, refusal))
-        yield sockets
-    finally:
-        for sock in sockets:
-            sock.close()
-
-
-def _refused(where: str, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"cannot listen on {where}: the port is in use; stop the program that uses it, "
-            f"or choose another port with --listen"
-        )
-    if error.errno == errno.EACCES:
-        return f"cannot listen on {where}: only root may use this port; choose one above 1023"
-    return f"cannot listen on {where}: {error.strerror}; check --listen"
-
-
-def _access(sockets: list[socket.socket], key: str | None, hosts: tuple[str, ...]) -> Access:
-    """Raises CannotServe where others could reach us and there is no admin key."""
-    addresses = [sock.getsockname()[0].partition("%")[0] for sock in sockets]
-    local = all(ipaddress.ip_address(address).is_loopback for address in addresses)
-    if not local and not key:
-        raise CannotServe(
-            f"listening on {addresses[0]} lets other machines in, and then killing jobs needs an "
-            f"admin key: give one with --admin-key or MODELRUNNER_ADMIN_KEY, or listen on 127.0.0.1"
-        )
-    name = socket.gethostname()
-    names = {name, name.partition(".")[0], *hosts}
-    if not local:
-        names.add(socket.getfqdn())  # asks the name service; a loopback listener has no need
-    return Access(
-        anonymous="admin" if local else "submit",
-        admin_key=key or None,
-        hosts=frozenset(name.lower() for name in names if name),
-    )
 
 
 class _Stop:
@@ -220,17 +176,37 @@ def _stop_signals() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
+class Watchdog:
+    """Tells systemd that we live, as often as it wants, but only while the tick gets on."""
+
+    def __init__(self, primary: Primary) -> None:
+        self._primary = primary
+        self._every = notify.interval()
+        self._next = 0.0
+
+    def feed(self, now: float) -> None:
+        """``now`` is monotonic, in seconds."""
+        if self._every is None or now < self._next:
+            return
+        if hung := self._primary.hung():
+            log.error("%s; systemd is not told that all is well", hung)  # and so ends us
+        else:
+            notify.alive()
+        self._next = now + self._every
+
+
 def _serve_http(
     primary: Primary,
     app: Application,
     sockets: list[socket.socket],
-    data: Path,
-    slots: int,
+    ready: str,
     stop: _Stop,
+    *,
+    behind_proxy: bool,
 ) -> None:
     channels: dict[int, Any] = {}
     server = waitress.create_server(
-        app,
+        proxied.Proxied(app) if behind_proxy else app,
         map=channels,
         sockets=sockets,
         threads=THREADS,
@@ -245,21 +221,25 @@ def _serve_http(
         # select() ends at file descriptor 1023
         asyncore_use_poll=True,
         # The application decides by these headers whether a proxy stands before
-        # it (web.access); it believes nothing else in them.
+        # it (web.access), and what of them it believes (web.proxied).
         clear_untrusted_proxy_headers=False,
         ident="Model Runner",
     )
-    _say_ready(sockets, data, slots)
+    print(ready, flush=True)
+    notify.ready(ready)
+    watchdog = Watchdog(primary)
     checked = -ROOM_EVERY
     try:
         while not stop.wanted:
             if primary.stopped:
                 raise CannotServe(f"{primary.stopped}; start it again")
             wasyncore.loop(timeout=LOOP, use_poll=True, map=channels, count=1)
+            watchdog.feed(time.monotonic())
             if time.monotonic() - checked >= ROOM_EVERY:
                 checked = time.monotonic()
-                server.adj.max_request_body_size = _room(data)
+                server.adj.max_request_body_size = _room(primary.data)
     finally:
+        notify.stopping()
         app.close()  # long polls end
         server.task_dispatcher.shutdown(timeout=STOP_WITHIN)
         wasyncore.close_all(channels, ignore_all=True)
@@ -279,13 +259,10 @@ def _room(data: Path) -> int:
     return max(1024 * 1024, info.f_bavail * info.f_frsize - RESERVE)
 
 
-def _say_ready(sockets: list[socket.socket], data: Path, slots: int) -> None:
+def _ready(sockets: list[socket.socket], data: Path, slots: int) -> str:
     # localhost has two sockets; the IPv4 address is the one that every client tries
     sock = min(sockets, key=lambda sock: sock.family != socket.AF_INET)
     address, port = sock.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
     plural = "slot" if slots == 1 else "slots"
-    print(
-        f"Model Runner is ready at http://{shown}:{port}/ (data in {data}, {slots} {plural})",
-        flush=True,
-    )
+    return f"Model Runner is ready at http://{shown}:{port}/ (data in {data}, {slots} {plural})"

@@ -384,6 +384,7 @@ class LogMatches(Struct, frozen=True, kw_only=True):
 class Health(Struct, frozen=True):
     """All is well; where it is not, a problem with status 503 says why."""
 
+    version: Annotated[str, Meta(description="The primary's.")]
     status: Literal["ok"] = "ok"
 
 

@@ -47,10 +47,13 @@ _KEY = re.compile(r"[ -~]{1,255}\Z", re.ASCII)
 
 
 class Site:
-    """One primary as it is shown; its methods speak about the request of their thread."""
+    """One primary as it is shown; its methods speak about the request of their thread.
 
-    def __init__(self, primary: Primary, access: Access) -> None:
-        self.primary, self.access = primary, access
+    ``accel``: where a proxy before us finds the files of finished jobs; see ``web.proxied``.
+    """
+
+    def __init__(self, primary: Primary, access: Access, accel: str | None = None) -> None:
+        self.primary, self.access, self.accel = primary, access, accel
         self.pages = Pages()
         self.closing = threading.Event()
         self.polls = threading.BoundedSemaphore(MAX_POLLS)

@@ -484,3 +484,16 @@ def test_check_says_that_another_machine_has_the_name(
     assert done.returncode == 1
     assert "is working under the name" in done.stdout
     assert not state.exists()
+
+
+def test_a_folder_of_its_own_for_keys_and_known_hosts(system: System, server: Sshd) -> None:
+    """As a service has it, whose account has no home to speak of."""
+    nowhere = {**os.environ, "HOME": "/nonexistent", "SSH_AUTH_SOCK": ""}
+    options = ("--check", f"--ssh={server.ssh}")
+    done = run_worker(system, server.url, nowhere, *options)
+    assert (done.returncode, "logged in as" in done.stdout) == (0, True), done.stdout
+    server.key.rename(server.ssh / "elsewhere")
+    done = run_worker(system, server.url, nowhere, *options)
+    assert done.returncode == 1
+    assert f"ssh-keygen -t ed25519 -f {server.key}" in done.stdout
+    assert "~/.ssh" not in done.stdout

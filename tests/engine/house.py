@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.agent import Agent
-from engine.runs import Engine
+from engine.runs import Engine, Keeper
 from engine.state import State
 from spool.claims import Claims
 from spool.dispatch import Dispatch
@@ -94,10 +94,12 @@ class House:
 class Crew:
     """An agent at work in a thread, on ``line`` or a local one; ``with`` ends it."""
 
-    def __init__(self, house: House, line: Transport | None = None) -> None:
+    def __init__(
+        self, house: House, line: Transport | None = None, *, keeper: Keeper = "own"
+    ) -> None:
         self.home = State(house.root / "state")
         self.line = LossyTransport(line or LocalTransport(house.dispatch.root))
-        self.engine = Engine(self.home.path)
+        self.engine = Engine(self.home.path, keeper=keeper)
         self.claims = Claims(self.line, "w1", self.home.instance)
         options = dict(house.options)
         self.agent = Agent(
@@ -106,7 +108,8 @@ class Crew:
         self._thread = threading.Thread(target=self.agent.run, daemon=True)
 
     def __enter__(self) -> Crew:
-        self.engine.connect()
+        if self.engine.keeper == "own":
+            self.engine.connect()
         self._thread.start()
         return self
 
@@ -115,7 +118,7 @@ class Crew:
         self.line.freed.set()
         self.agent.stop()
         self._thread.join(60)
-        self.engine.close(stop_runner_if_idle=True)
+        self.engine.close(stop_runner_if_idle=self.engine.keeper == "own")
         self.home.release()
         assert not self._thread.is_alive()
 

@@ -83,7 +83,9 @@ def test_a_queue_that_was_dry_is_listed_again_only_after_a_ring(house: House) ->
         late = house.publish("long")
         let_end(crew, ticket.key)
         house.final(ticket)
-        wait_for(lambda: not crew.agent._attempts[ticket.key].is_alive(), "the delivery's end")
+        wait_for(
+            lambda: not crew.agent._holding.attempts[ticket.key].is_alive(), "the delivery's end"
+        )
         assert crew.line.count("names", "/new") == listed
         crew.ring()
         wait_for(lambda: late in {claim.ticket for claim in house.held()}, "the claim")
@@ -302,7 +304,9 @@ def test_whatever_is_lost_the_job_ends_once_and_leaves_nothing(
         for fact, path in ((final.log, f"log/{ticket.key}.log"), (final.output, _out(ticket.key))):
             assert fact is not None
             assert (house.home / path).stat().st_size == fact.size
-        wait_for(lambda: not crew.agent._attempts[ticket.key].is_alive(), "the delivery's end")
+        wait_for(
+            lambda: not crew.agent._holding.attempts[ticket.key].is_alive(), "the delivery's end"
+        )
         house.retire(ticket)
         crew.ring()
         wait_for(lambda: not crew.agent.busy, "it to be forgotten")
@@ -362,7 +366,9 @@ def test_a_report_that_was_not_believed_is_delivered_again(house: House) -> None
     ticket = house.publish()
     with Crew(house) as crew:
         house.final(ticket)
-        wait_for(lambda: not crew.agent._attempts[ticket.key].is_alive(), "the delivery's end")
+        wait_for(
+            lambda: not crew.agent._holding.attempts[ticket.key].is_alive(), "the delivery's end"
+        )
         (house.home / f"log/{ticket.key}.log").write_bytes(b"falsified")
         house.report(ticket, "final").unlink()
         crew.ring()

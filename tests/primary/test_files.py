@@ -263,6 +263,22 @@ def test_what_is_the_primary_s_alone_is_closed_whatever_the_umask(tmp_path: Path
     assert modes == {"jobs": 0o700, "incoming": 0o700, "bad": 0o700}
 
 
+def test_its_group_may_pass_through_jobs_where_a_proxy_sends_files(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    files = Files(data, shared=True)
+    folder = files.folder(JOB)
+    folder.mkdir(mode=0o700)
+    (folder / "output.zip").touch()
+    (folder / "output.zip").chmod(0o400)
+    modes = {p.name: p.stat().st_mode & 0o7777 for p in data.iterdir()}
+    assert modes == {"jobs": 0o710, "incoming": 0o700, "bad": 0o700}
+    assert files.share(JOB, "output.zip") and not files.share(JOB, "job_log.txt")
+    assert folder.stat().st_mode & 0o7777 == 0o710
+    assert (folder / "output.zip").stat().st_mode & 0o7777 == 0o440
+    Files(data)
+    assert files.jobs.stat().st_mode & 0o7777 == 0o700, "closed again"
+
+
 def test_a_full_disk_does_not_keep_bad_files(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_bytes", no_space)
     with pytest.raises(NoRoom):

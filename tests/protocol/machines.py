@@ -121,6 +121,9 @@ class ScriptedEngine(Engine):
     def connect(self) -> None:
         pass
 
+    def lacking(self) -> str:
+        return ""
+
     def begin(self, key: str) -> None:
         directory = self._checked(key)
         if not (directory / "exit.reserved").exists():

@@ -16,7 +16,9 @@ import engine.agent
 import engine.attempt
 import engine.beats
 import engine.catalog
+import engine.claiming
 import engine.complaints
+import engine.holding
 import primary.files
 import primary.server
 import primary.submission
@@ -117,7 +119,7 @@ class StandIns:
         shim = SimpleNamespace(
             Thread=Thread, Event=lambda: _Event(lambda: stage.baton), Lock=threading.Lock
         )
-        for module in (engine.agent, engine.attempt, engine.beats):
+        for module in (engine.agent, engine.attempt, engine.beats, engine.holding):
             patch.setattr(module, "threading", shim)
         patch.setattr(Attempt, "start", start)
         patch.setattr(Attempt, "is_alive", alive)
@@ -128,7 +130,7 @@ class StandIns:
     def _patch_clocks(self, patch: pytest.MonkeyPatch) -> None:
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=None)
         ours = (engine.agent, engine.attempt, engine.beats, engine.catalog, engine.complaints)
-        for module in (*ours, primary.server):
+        for module in (*ours, engine.holding, engine.claiming, primary.server):
             patch.setattr(module, "time", clock)
         ids = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(self._ids), version=4))
         for module in (primary.submission, primary.files):

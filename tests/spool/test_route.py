@@ -44,6 +44,7 @@ def test_without_a_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         connect_timeout=None,
         family=socket.AF_UNSPEC,
         command=None,
+        ssh=tmp_path,
     )
     (hop,) = route(Address("::1", "/", "w", 2222), tmp_path)
     assert (str(hop), hop.known_as) == ("w@[::1]:2222", "[::1]:2222")
@@ -83,6 +84,7 @@ def test_all_that_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         connect_timeout=7.0,
         family=socket.AF_INET6,
         command=None,
+        ssh=tmp_path,
     )
     (hop,) = way(tmp_path, text, Address("p", "/", "me", 22))
     assert (hop.user, hop.port) == ("me", 22)  # the address says more than the configuration

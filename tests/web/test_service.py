@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import threading
 import time
 from pathlib import Path
@@ -31,7 +32,8 @@ def test_the_models_without_what_is_nobodys_business(web: Any, models: Path) -> 
 
 
 def test_health(web: Any, primary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert web.get("/healthz").json == {"status": "ok"}
+    version = importlib.metadata.version("modelrunner")
+    assert web.get("/healthz").json == {"status": "ok", "version": version}
     monkeypatch.setattr(primary, "healthy", lambda: "the disk is gone")
     answer = web.get("/healthz")
     assert (answer.status, answer.json["detail"]) == (503, "the disk is gone")

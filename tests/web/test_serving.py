@@ -18,6 +18,14 @@ from typing import Any
 import psutil
 import pytest
 
+from primary.pulse import HUNG
+from primary.server import Primary
+from spool import notify
+from tests.system import wait_for
+from web.access import Access
+from web.routes import application
+from web.serving import Watchdog
+
 Serve = Callable[..., "Server"]
 LIMIT = 60  # seconds for anything to happen
 
@@ -181,6 +189,84 @@ def test_beyond_loopback_it_needs_an_admin_key(serve: Serve) -> None:
     server = serve("--listen", "0.0.0.0:0", "--admin-key", "k")
     assert server.get("/healthz")[0] == 200
     assert server.end()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--behind-proxy",), "a proxy lets other machines in"),
+        (("--behind-proxy", "--listen", "0.0.0.0:0", "--admin-key", "k"), "listen on 127.0.0.1"),
+        (("--accel", "/finished/"), "needs --behind-proxy"),
+        (("--behind-proxy", "--admin-key", "k", "--accel", "/a b/"), "small letters"),
+        (("--behind-proxy", "--admin-key", "k", "--accel", "/data/x/"), "choose another"),
+    ],
+)
+def test_a_proxy_that_would_not_do_is_refused(
+    serve: Serve, options: tuple[str, ...], said: str
+) -> None:
+    code, errors = serve(*options).end()
+    assert (code, errors.count("\n")) == (1, 1)
+    assert said in errors
+
+
+def test_systemd_hears_how_it_stands(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(LIMIT)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+        server = serve()
+        assert systemd.recv(4096) == b"EXTEND_TIMEOUT_USEC=300000000"
+        told = iter(lambda: systemd.recv(4096).decode(), "")
+        ready = next(word for word in told if not word.startswith(("EXTEND", "STATUS")))
+        assert ready == f"READY=1\nSTATUS={server.ready.strip()}"
+        assert [next(told), next(told)] == ["WATCHDOG=1"] * 2
+        assert server.end() == (0, "")
+        assert next(word for word in told if word != "WATCHDOG=1") == "STOPPING=1"
+
+
+def test_a_tick_that_hangs_is_told_to_nobody_as_well(
+    data: Path, models: Path, kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed: list[str] = []
+    monkeypatch.setattr(notify, "interval", lambda: 2.0)
+    monkeypatch.setattr(notify, "alive", lambda: fed.append("alive"))
+    now, held, hangs = [1000.0], threading.Event(), threading.Event()
+    primary = Primary.open(data, models, clock=lambda: now[0])
+    ticked = primary.tick
+
+    def tick(at: float) -> None:
+        hangs.set()
+        held.wait(LIMIT)
+        ticked(at)
+
+    monkeypatch.setattr(primary, "tick", tick)
+    web = kit.Browser(application(primary, Access(anonymous="admin")))
+    watchdog = Watchdog(primary)
+    try:
+        primary.start()
+        assert hangs.wait(LIMIT)
+        now[0] += HUNG - 1
+        watchdog.feed(now[0])
+        watchdog.feed(now[0] + 1)  # not yet its time
+        assert fed == ["alive"] and web.get("/healthz").status == 200
+        now[0] += 2
+        watchdog.feed(now[0])
+        assert fed == ["alive"]
+        answer = web.get("/healthz")
+        assert (answer.status, answer.json["detail"]) == (
+            503,
+            "the primary's tick has hung for 121 s",
+        )
+        held.set()
+        wait_for(lambda: web.get("/healthz").status == 200, "the tick to get on")
+        watchdog.feed(now[0] + 2)
+        assert fed == ["alive"] * 2
+    finally:
+        held.set()
+        primary.close()
 
 
 def test_a_data_folder_that_is_a_file(serve: Serve, tmp_path: Path) -> None:

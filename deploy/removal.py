@@ -1,0 +1,161 @@
+"""What takes a deployment away again, and leaves the data. Pure.
+
+A run that goes on is ended by it; results that were not yet delivered stay with the data. The data
+is given to root: the number of an account that is gone may become another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from deploy import fronting, nginx, services
+from deploy.desired import manager_of, paths_of, services_of
+from deploy.fleet import Fleet, Host
+from deploy.found import Found
+from deploy.grants import layout
+from deploy.paths import PRIMARY, RUNNER, SERVICES, Paths
+from deploy.steps import HostPlan, Phase, Step
+
+# The accounts of workers and colleagues, and the groups of models: grants made them, or we.
+_ACCOUNTS = """\
+getent passwd | awk -F: '$5 ~ /^Model Runner (worker|drop) / {print $1}' | while read -r name; do
+    pkill -KILL -u "$name"
+    userdel "$name" || exit 1
+done
+getent group | cut -d: -f1 | grep -E '^mr-(workers|drops|model-|drop-)' | while read -r name; do
+    groupdel "$name" || exit 1
+done"""
+
+_UNLIST = """\
+[ -f "$1" ] || exit 0
+grep -v '^restrict,command="internal-sftp" .* modelrunner worker ' "$1" >"$1.new"
+chmod 600 "$1.new" && mv -f "$1.new" "$1"
+[ -s "$1" ] || rm -f "$1\""""
+
+# What a worker did not deliver yet is data; its locks and logs are not.
+_STATE = """\
+[ -d "$1" ] || exit 0
+[ -n "$(ls -A "$1/runs" 2>/dev/null)" ] || rm -rf "$1\""""
+
+# userdel leaves the group where nginx's account is in it.
+_DISMISS = """\
+userdel "$1" && { ! getent group "$1" >/dev/null || groupdel "$1"; }"""
+
+# Links in it (to the spool) are not followed.
+_GIVE = '[ ! -d "$1" ] || chown -R -h root:root "$1"'
+
+_EMPTY = """\
+for folder; do rmdir "$folder" 2>/dev/null || :; done"""
+
+
+def plan_removal(fleet: Fleet, found: Mapping[str, Found]) -> dict[str, HostPlan]:
+    """The steps of each host, workers first; none where nothing of ours is."""
+    return {
+        host.name: HostPlan(host=host.name, steps=tuple(_steps(host, found[host.name])))
+        for host in fleet.hosts
+    }
+
+
+def _steps(host: Host, here: Found) -> Iterator[Step]:
+    where = paths_of(here)
+    if where.base not in here.entries and where.etc not in here.entries:
+        return
+    phase = Phase.PRIMARY if host.primary is None else Phase.WORKERS
+    yield from _services(host, here, where, phase)
+    if where.mode == "system":
+        yield from _root(host, here, where, phase)
+    else:
+        yield from _user(host, here, where, phase)
+
+
+def _services(host: Host, here: Found, where: Paths, phase: Phase) -> Iterator[Step]:
+    manager = manager_of(here)
+    names = [n for n in SERVICES if n in services_of(host) or n in here.services]
+    # A worker's agent ends before its runner, the primary last.
+    ordered = sorted(names, key=lambda name: (name == PRIMARY, name == RUNNER))
+    yield Step(
+        phase=phase,
+        mark="-",
+        sentence=f"services ended, and forgotten: {', '.join(ordered)}",
+        commands=(
+            *(services.end(manager, where, name) for name in ordered),
+            ("rm", "-f", *(f"{where.units}/{name}.service" for name in SERVICES)),
+            *services.reload_units(manager, where),
+        ),
+        seconds=300,
+    )
+
+
+def _root(host: Host, here: Found, where: Paths, phase: Phase) -> Iterator[Step]:
+    if nginx.FILE in here.entries:
+        yield Step(
+            phase=phase,
+            mark="-",
+            sentence=f"{nginx.FILE} removed, and nginx told",
+            commands=(("rm", "-f", nginx.FILE), fronting.RELOAD),
+        )
+    if host.primary is not None:
+        reload = "systemctl try-reload-or-restart ssh || systemctl try-reload-or-restart sshd"
+        yield Step(
+            phase=phase,
+            mark="-",
+            sentence="workers and colleagues shut out: sshd's file, keys, accounts and groups",
+            commands=(
+                ("rm", "-rf", layout.SSHD_FILE, layout.KEYS),
+                ("sh", "-c", reload),
+                ("sh", "-c", _ACCOUNTS),
+            ),
+        )
+    yield _folders(where, phase)
+    data = f"{where.var} given to root: only the data is left"
+    yield Step(
+        phase=phase, mark="~", sentence=data, commands=(("sh", "-c", _GIVE, "sh", where.var),)
+    )
+    if where.account in here.accounts:
+        command = ("userdel", where.account)
+        yield Step(
+            phase=phase, mark="-", sentence=f"account {where.account} removed", commands=(command,)
+        )
+
+
+def _user(host: Host, here: Found, where: Paths, phase: Phase) -> Iterator[Step]:
+    if here.reboot_line:
+        yield Step(
+            phase=phase,
+            mark="-",
+            sentence="the @reboot line taken out of the crontab",
+            commands=(services.forget_reboot(where),),
+        )
+    keys = f"{here.home}/.ssh/authorized_keys"
+    if host.primary is not None and keys in here.entries:
+        yield Step(
+            phase=phase,
+            mark="-",
+            sentence=f"workers shut out: their lines taken out of {keys}",
+            commands=(("sh", "-c", _UNLIST, "sh", keys),),
+        )
+    yield _folders(where, phase)
+
+
+def _folders(where: Paths, phase: Phase) -> Step:
+    """The services' own logs go with them."""
+    return Step(
+        phase=phase,
+        mark="-",
+        sentence=f"{where.base} and {where.etc} removed",
+        commands=(
+            ("sh", "-c", _STATE, "sh", where.state),
+            ("rm", "-rf", where.base, where.etc, where.logs),
+            ("sh", "-c", _EMPTY, "sh", *_parents(where)),
+        ),
+    )
+
+
+def _parents(where: Paths) -> tuple[str, ...]:
+    """Folders that we may have made, and that go if nothing else is in them."""
+    if where.mode == "system":
+        return ()
+    folders = (where.units, where.base, where.etc)
+    upper = [folder.rsplit("/", n)[0] for n in (1, 2) for folder in folders]
+    own = upper[0].rsplit("/", 1)[0]
+    return tuple(f for f in (*folders, *upper) if f.startswith(own))
