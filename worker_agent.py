@@ -23,7 +23,6 @@ from engine.beats import namesake, who
 from engine.entrance import Entrance, entrance_to
 from engine.errors import EngineError
 from engine.examination import examine
-from engine.pinned import pin
 from engine.runs import Engine, Keeper
 from engine.state import State
 from engine.vigil import Vigil
@@ -281,5 +280,4 @@ def main(
 
 
 if __name__ == "__main__":
-    pin()
     main()

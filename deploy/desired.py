@@ -141,9 +141,7 @@ def _programs(host: Host, *, remote: bool) -> tuple[str, ...]:
     return tuple(needed)
 
 
-def _folders(
-    where: Paths, host: Host, manager: Manager, *, remote: bool
-) -> tuple[Folder, ...]:
+def _folders(where: Paths, host: Host, manager: Manager, *, remote: bool) -> tuple[Folder, ...]:
     """The data's parent is root's: sshd wants that of all folders above a chroot."""
     root, own = ("root:root", f"{where.account}:{where.account}")
     if where.mode == "user":

@@ -91,6 +91,8 @@ class _Doing:
             return False, "what was begun there may still go on"
         if not self._touched:
             return True, "nothing was changed"
+        if self._step.atomic:
+            return True, "it takes back by itself what it changed, as said above"
         wrong = list(self._undo())
         if wrong:
             return False, f"undoing it failed, too: {'; '.join(wrong)}"

@@ -15,7 +15,7 @@ from spool.line import start
 MOST = 16 << 20  # bytes of output that are kept, of each stream
 PIECE = 32 << 10  # bytes: the largest packet that OpenSSH takes
 TURN = 0.5  # seconds after which every wait looks around
-LINGER = 2.0  # seconds for the last output of a command that has ended
+LINGER = 1.0  # seconds for the last output of a command that has ended
 
 
 class Heard(msgspec.Struct, frozen=True):

@@ -184,8 +184,11 @@ def _asked(
     try:
         ended = remotes[host.name].run(command, seconds=ASK)
         if ended.code:
-            said = clean(ended.err.decode(errors="replace"))
-            return {}, said or f"the primary does not answer (exit code {ended.code})"
+            said = clean(ended.err.decode(errors="replace")).removeprefix("Error:").strip()
+            # what follows is for whoever sits at that machine
+            return {}, said.partition("; ")[
+                0
+            ] or f"the primary does not answer (exit code {ended.code})"
         nodes = msgspec.json.decode(ended.out, type=list[Node])
     except (SpoolError, msgspec.DecodeError) as e:
         return {}, clean(e)

@@ -182,6 +182,7 @@ def _version(shall: Desired, here: Found) -> Iterator[Step]:
             commands=(install_command(here.python, shall.paths, shall.version),),
             input=Bundle("release", shall.host.name),
             seconds=INSTALL,
+            atomic=True,
         )
 
 
@@ -199,6 +200,7 @@ def _models(shall: Desired, here: Found, only: str | None = None) -> Iterator[St
             input=Bundle("model", name),
             hint=f"the model there is as it was; put {name} right and try again",
             seconds=modelfolders.SETUP_SECONDS + 300,
+            atomic=True,
         )
     gone = sorted(set(here.models) - set(shall.models)) if only is None else []
     if gone or (changed and here.models):

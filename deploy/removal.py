@@ -41,6 +41,9 @@ _STATE = """\
 _DISMISS = """\
 userdel "$1" && { ! getent group "$1" >/dev/null || groupdel "$1"; }"""
 
+# userdel leaves the group where nginx's account is in it, too.
+_UNGROUP = 'if getent group "$1" >/dev/null; then groupdel "$1"; fi'
+
 # Links in it (to the spool) are not followed.
 _GIVE = '[ ! -d "$1" ] || chown -R -h root:root "$1"'
 
@@ -112,9 +115,11 @@ def _root(host: Host, here: Found, where: Paths, phase: Phase) -> Iterator[Step]
         phase=phase, mark="~", sentence=data, commands=(("sh", "-c", _GIVE, "sh", where.var),)
     )
     if where.account in here.accounts:
-        command = ("userdel", where.account)
         yield Step(
-            phase=phase, mark="-", sentence=f"account {where.account} removed", commands=(command,)
+            phase=phase,
+            mark="-",
+            sentence=f"account and group {where.account} removed",
+            commands=(("userdel", where.account), ("sh", "-c", _UNGROUP, "sh", where.account)),
         )
 
 

@@ -59,6 +59,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     ``sentence`` says what will be so, for the plan, the progress and the report. ``before`` is the
     file's present text, where there is one, for the diff. ``undo`` puts right what this step did
     when a later command of it fails; ``hint`` is what to do then. ``seconds``: for each command.
+    ``atomic``: where its command fails, that has left the host as it was, or has said how it is.
     ``mark`` is for the plan: + made, ~ changed, - taken away; "" is as the file says, else +.
     """
 
@@ -71,6 +72,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     undo: tuple[Command, ...] = ()
     hint: str = ""
     seconds: float = 120.0
+    atomic: bool = False
     mark: Literal["", "+", "~", "-"] = ""
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -46,10 +47,10 @@ def main(arguments: list[str]) -> int:
         return int(_VERBS[options.verb](services, options))
     except Refused as e:
         print(e, file=sys.stderr)
+    except (KeyboardInterrupt, BrokenPipeError):  # whoever followed a log has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush
     except OSError as e:
         print(f"{e.filename or 'system'}: {e.strerror}", file=sys.stderr)
-    except KeyboardInterrupt:
-        pass
     return 1
 
 
@@ -129,11 +130,12 @@ def _logs(services: Sequence[Kept], options: argparse.Namespace) -> int:
     marks = {k.log: f"{k.name.removeprefix('modelrunner-')}: " for k in services}
     if len(services) == 1:
         marks = dict.fromkeys(marks, "")
+    at = {path: _size(path) for path in marks}  # first: rather twice than not at all
     for kept in services:
         for line in kept.last_lines(options.lines):
-            print(f"{marks[kept.log]}{line}")
+            print(f"{marks[kept.log]}{line}", flush=True)
     if options.follow:
-        for path, line in _grown(list(marks)):
+        for path, line in _grown(at):
             print(f"{marks[path]}{line}", flush=True)
     return 0
 
@@ -227,12 +229,13 @@ def _gone(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def _grown(logs: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Whole lines as they come, for ever."""
-    at = {path: path.stat().st_size if path.exists() else 0 for path in logs}
-    while True:
-        for path in logs:
-            size = path.stat().st_size if path.exists() else 0
+def _grown(at: dict[Path, int]) -> Iterator[tuple[Path, str]]:
+    """Whole lines behind those offsets, as they come, until nobody reads what we print."""
+    reader = select.poll()
+    reader.register(sys.stdout, 0)  # tells of its end alone: a quiet log meets no broken pipe
+    while not reader.poll(_LOOK * 1000):
+        for path in at:
+            size = _size(path)
             at[path] = at[path] if at[path] <= size else 0  # it was moved aside
             if size == at[path]:
                 continue
@@ -243,7 +246,13 @@ def _grown(logs: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             at[path] += len(whole)
             for line in whole.decode("utf-8", "replace").splitlines():
                 yield path, line
-        time.sleep(_LOOK)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _true_self() -> list[str]:

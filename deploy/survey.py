@@ -129,8 +129,8 @@ def _ask(host: Host, mode: Mode) -> Ask:
     where = paths(mode, "{home}", "{user}")
     texts = tuple(_texts(host, where))
     folders = (where.base, where.versions, where.current, where.models, where.model_versions)
-    others = (where.etc, where.var, where.data, where.state, where.logs, where.units, where.ssh)
-    others = (*others, f"{where.etc}/services")
+    more = (where.var, where.data, where.state, where.logs, where.units, where.ssh)
+    others = (where.etc, f"{where.etc}/services", *more)
     secret = (where.primary_env, f"{where.ssh}/id_ed25519", nginx.certificate_key(where))
     return Ask(
         base=where.base,

@@ -92,16 +92,13 @@ def back(shall: Desired, here: Found) -> Iterator[Step]:
                 sentence=f"{_shown(names)}: back to version {here.version}",
                 commands=(_switch(shall, here, names, here.version),),
                 seconds=START,
+                atomic=True,
             )
 
 
 def _phase(phase: Phase, names: Sequence[Service], shall: Desired, here: Found) -> Iterator[Step]:
     yield from _units(phase, names, shall, here)
-    states = [here.services.get(name) for name in names]
-    running = all(
-        s is not None and s.active == "active" and (s.enabled or not _returns(shall, here))
-        for s in states
-    )
+    running = all(_runs(shall, here, name) for name in names)
     changed = [name for name in names if not _is_so(shall, here, name)]
     if here.version == shall.version and running and not changed:
         return
@@ -118,7 +115,17 @@ def _phase(phase: Phase, names: Sequence[Service], shall: Desired, here: Found) 
         commands=(_switch(shall, here, names, shall.version),),
         hint="modelrunner deploy logs shows more",
         seconds=START,
+        atomic=True,
     )
+
+
+def _runs(shall: Desired, here: Found, name: Service) -> bool:
+    """Whether it runs, and comes back after a boot."""
+    state = here.services.get(name)
+    if state is None or not (state.enabled or not _returns(shall, here)):
+        return False
+    # A runner that made way for one of the new version is on its way back.
+    return state.active == "active" or (name == RUNNER and state.active == "activating")
 
 
 def _units(phase: Phase, names: Sequence[Service], shall: Desired, here: Found) -> Iterator[Step]:

@@ -32,7 +32,6 @@ from typing import NamedTuple, NoReturn, cast, get_args
 from engine import address, lost, sandbox, version
 from engine.contract import Containment
 from engine.loop import Runner
-from engine.pinned import pin
 from engine.unpacking import unpack_zip
 from spool import notify
 
@@ -181,5 +180,4 @@ def _usage(why: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    pin()
     sys.exit(main(sys.argv[1:]))

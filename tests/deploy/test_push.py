@@ -12,7 +12,7 @@ import pwd
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ def supply(bundle: Bundle) -> Iterator[bytes]:
     yield bundle.name.encode()
 
 
-def carry(plans: dict[Here, Sequence[Step]], heard: News | None = None) -> Outcome:
+def carry(plans: Mapping[Here, Sequence[Step]], heard: News | None = None) -> Outcome:
     return carry_out(
         [HostPlan(host=remote.host.name, steps=tuple(steps)) for remote, steps in plans.items()],
         {remote.host.name: remote for remote in plans},

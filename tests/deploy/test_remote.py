@@ -245,19 +245,24 @@ SUDO = {
 }
 
 
-@pytest.mark.parametrize(("does", "said"), SUDO.values(), ids=SUDO.keys())
-def test_sudo(does: str, said: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def sudoer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     """A login that is not root, with a sudo of ours: this machine may have none."""
-    programs = tmp_path / "bin"
+    root = tmp_path_factory.mktemp("sudo")
+    (root / "served").mkdir()
+    programs = root / "served" / "bin"
     programs.mkdir()
     program(programs / "id", '[ "$1" = -u ] && echo 1000 || echo keeper')
-    program(programs / "sudo", f'[ "$*" != "${{*#-n -H --}}" ] || exit 2; shift 3; {does}')
-    (tmp_path / "served").mkdir()
     more = f"SetEnv PATH={programs}:{os.environ['PATH']}:/usr/bin:/bin"
-    with (
-        sshd(tmp_path / "sshd", tmp_path / "served", chroot=False, more=more) as server,
-        Remote(host(server, sudo=True), server.ssh) as opened,
-    ):
+    with sshd(root / "sshd", root / "served", chroot=False, more=more) as server:
+        yield server
+
+
+@pytest.mark.parametrize(("does", "said"), SUDO.values(), ids=SUDO.keys())
+def test_sudo(does: str, said: str, sudoer: Sshd) -> None:
+    sudo = sudoer.served / "bin" / "sudo"
+    program(sudo, f'[ "$*" != "${{*#-n -H --}}" ] || exit 2; shift 3; {does}')
+    with Remote(host(sudoer, sudo=True), sudoer.ssh) as opened:
         assert opened.rooted and opened.login.uid == 1000
         if not said:
             command = ("sh", "-c", 'echo "$DONE_BY"; cat; exit 3')

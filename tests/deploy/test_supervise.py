@@ -265,6 +265,22 @@ def test_a_log_that_grew_too_long_goes_on_anew(
     assert here.last_lines(1) == ["new"]
 
 
+def test_a_log_is_followed_as_long_as_somebody_reads(place: Place) -> None:
+    place.add("one", "print('first', flush=True)\n" + READY)
+    place.well("start")
+    command = [str(place.python), "-I", "-m", "deploy.supervise", "logs", "--follow"]
+    command += ["--etc", str(place.etc), "--logs", str(place.logs), "--lines=1", "one"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as follower:
+        assert follower.stdout and follower.stderr
+        assert follower.stdout.readline() == b"first\n"
+        with place.kept("one").log.open("a") as log:
+            log.write("more\n")
+        assert follower.stdout.readline() == b"more\n"
+        follower.stdout.close()  # as a line that is gone: the log itself stays quiet
+        follower.wait(60)
+        assert follower.stderr.read() == b""
+
+
 # As cron's own: its words, and that it takes the table from its standard input.
 CRONTAB = """#!/bin/sh
 table=$(dirname "$0")/../table

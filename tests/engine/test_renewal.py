@@ -129,22 +129,3 @@ def test_one_that_stays_of_another_version_is_not_asked_again_and_again(
             assert engine.lacking() == ""
         assert unit.starts == 2
         engine.close(stop_runner_if_idle=False)
-
-
-def test_a_program_stays_with_the_version_that_a_link_led_to(tmp_path: Path) -> None:
-    """``current`` is switched while it runs: what it imports later is still its own."""
-    versions, current = tmp_path / "versions", tmp_path / "current"
-    venv = [sys.executable, "-m", "venv", "--without-pip", "--symlinks"]
-    subprocess.run([*venv, str(versions / "1")], check=True)
-    current.symlink_to("versions/1")
-    script = "import os, sys; print(os.getpid(), sys.prefix, sys.executable, sys.argv[1:])"
-    program = f"from engine.pinned import pin; pin(); {script}"
-    with subprocess.Popen(
-        [current / "bin" / "python", "-c", program, "a b"],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        said, _ = process.communicate(timeout=60)
-    real = versions / "1"
-    assert said.split("\n")[0] == f"{process.pid} {real} {real / 'bin' / 'python'} ['a b']"

@@ -120,7 +120,7 @@ def test_plan_says_what_it_would_do_and_does_nothing(keeper: Keeper, story: Stor
 
 def test_apply_asks_before_it_acts(keeper: Keeper, story: Story) -> None:
     """Without a terminal nobody can be asked, and --yes was not said."""
-    assert "--yes" in keeper.deploy("apply", code=2)
+    assert "--yes" in keeper.deploy("apply", code=1)
     alpha = keeper.machines["alpha"]
     assert footprint.difference(story.bare["alpha"], footprint.files(alpha)) == []
 
@@ -200,7 +200,7 @@ def test_an_upgrade_lets_a_run_go_on(keeper: Keeper, story: Story) -> None:
     job = keeper.submit("both", "upgrade")
     wait_claimed(keeper, job)
     newer = keeper.checkout("newer", "worker_agent.py", "\n# newer\n")
-    keeper.deploy("upgrade", "--source", str(newer))
+    keeper.deploy("--source", str(newer), "upgrade", "--yes")
     story.version = version_of(newer)
     assert keeper.versions() == dict.fromkeys(keeper.versions(), story.version)
     assert len(keeper.versions()) == 3
@@ -215,7 +215,7 @@ def test_a_worker_that_cannot_start_takes_the_upgrade_back(keeper: Keeper, story
     """The primary was switched already, and goes back to the old version as well."""
     main = "\n\ndef main() -> None:\n    raise SystemExit('broken by a test')\n"
     broken = keeper.checkout("broken", "worker_agent.py", main)
-    said = keeper.deploy("upgrade", "--source", str(broken), code=1)
+    said = keeper.deploy("--source", str(broken), "upgrade", "--yes", code=1)
     assert story.version in said  # what runs again
     wait_for(
         lambda: list(keeper.versions().values()) == [story.version] * 3, "the old version on all"
@@ -226,7 +226,7 @@ def test_a_worker_that_cannot_start_takes_the_upgrade_back(keeper: Keeper, story
 def test_a_model_is_updated_and_set_up_on_its_workers(keeper: Keeper, story: Story) -> None:
     keeper.add_model("left", setup='#!/bin/sh\necho "set up anew" > "${0%/*}/made"\n')
     running = {machine.name: pids(machine) for machine in every(keeper)}
-    keeper.deploy("model", "left")
+    keeper.deploy("model", "left", "--yes")
     job = keeper.submit("left", "model")
     assert keeper.result(job) == ["on beta", "set up anew", "model"]
     assert {machine.name: pids(machine) for machine in every(keeper)} == running
@@ -239,7 +239,7 @@ def test_services_are_stopped_started_and_looked_at(keeper: Keeper, story: Story
     keeper.deploy("stop", "gamma")
     assert "modelrunner-worker" not in pids(gamma)
     assert pids(keeper.machines["beta"])
-    assert "inactive" in keeper.deploy("status")
+    assert "inactive" in keeper.deploy("status", code=1)
     keeper.deploy("start", "gamma")
     started = pids(gamma)
     assert started["modelrunner-worker"] != before["modelrunner-worker"]
@@ -259,13 +259,13 @@ def test_a_step_that_fails_says_where_and_what_to_do(keeper: Keeper, story: Stor
     gamma = keeper.machines["gamma"]
     place = "/opt/modelrunner/model-versions"
     gamma.run("mount", "-t", "tmpfs", "-o", "size=1m", "none", place)
-    said = keeper.deploy("model", "both", code=1)
+    said = keeper.deploy("model", "both", "--yes", code=1)
     assert "gamma" in said
     assert "No space left" in said
     assert gamma.run("find", place, "-mindepth", "1") == ""  # no litter
     gamma.run("umount", place)
     story.jobs += runs_on_both(keeper, "old-model")
-    keeper.deploy("model", "both")
+    keeper.deploy("model", "both", "--yes")
 
 
 def test_a_machine_that_is_off_is_named(keeper: Keeper, story: Story) -> None:

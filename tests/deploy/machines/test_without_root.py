@@ -162,7 +162,7 @@ def test_it_comes_back_by_itself_after_a_reboot(keeper: Keeper, story: Story) ->
 def test_a_primary_that_cannot_start_takes_the_upgrade_back(keeper: Keeper, story: Story) -> None:
     serve = "\n\ndef serve(**_: object) -> int:\n    raise SystemExit('broken by a test')\n"
     broken = keeper.checkout("broken", "web/serving.py", serve)
-    said = keeper.deploy("upgrade", "--source", str(broken), code=1)
+    said = keeper.deploy("--source", str(broken), "upgrade", "--yes", code=1)
     assert story.version in said  # what runs again
     assert set(keeper.versions().values()) == {story.version}
     story.jobs += runs_on_both(keeper, "rolled-back")
@@ -175,7 +175,7 @@ def test_an_upgrade_lets_a_run_go_on(keeper: Keeper, story: Story) -> None:
         lambda: all(keeper.job(job)["status"] == "RUNNING" for job in jobs), "a run on each worker"
     )
     newer = keeper.checkout("newer", "worker_agent.py", "\n# newer\n")
-    keeper.deploy("upgrade", "--source", str(newer))
+    keeper.deploy("--source", str(newer), "upgrade", "--yes")
     assert list(keeper.versions().values()) == [version_of(newer)] * 3
     keeper.open("beta", "gamma")
     for job in jobs:
@@ -189,7 +189,7 @@ def test_services_are_stopped_started_and_looked_at(keeper: Keeper, story: Story
     before = ours(gamma)
     keeper.deploy("stop", "gamma")
     assert not ours(gamma)
-    assert "inactive" in keeper.deploy("status")
+    assert "inactive" in keeper.deploy("status", code=1)
     keeper.deploy("start", "gamma")
     assert not before.keys() & ours(gamma).keys()
     assert "is ready" in keeper.deploy("logs", "gamma", "-n", "20")
