@@ -313,6 +313,8 @@ def _show(
         click.echo(json.dumps(report.plan_json(setting.fleet, seen, plans, to_be), indent=2))
     else:
         showing.lines(report.plan(setting.fleet, seen, plans, to_be, full=full))
+        if to_be is not None:
+            showing.lines(showing.Line(f"note: {text}") for text in deployment.notes())
 
 
 def _ask(question: str, yes: bool) -> None:

@@ -103,6 +103,13 @@ class Deployment:
             self._version = release.version_of(self._sources.checkout)
         return self._version
 
+    def notes(self) -> tuple[str, ...]:
+        """What the keeper may not know of the models. Raises Refused."""
+        folder = self.fleet.models
+        return tuple(
+            note for name in self.fleet.names for note in modelfolders.notes(folder / name)
+        )
+
     def _wanted(self) -> Wanted:
         folder, names = self.fleet.models, self.fleet.names
         return Wanted(

@@ -35,6 +35,9 @@ BARE = "-bare"  # ends the version of a model whose setup was left out
 INSTALLED = ".installed"
 GRACE = 5.0  # seconds between TERM and KILL of a setup that takes too long
 OUTPUT_LINES, OUTPUT_BYTES = 200, 1 << 20  # of setup: told on failure, kept
+# Seconds for which a version stays when the link leads to another: a worker may still be
+# fetching the input of a run that it has claimed for it, and no process shows that.
+SPARED = 3600.0
 LITTER = 86400.0  # seconds after which a half of an install belongs to nobody
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"  # as the engine's runs have
 
@@ -64,9 +67,8 @@ def main() -> int:
     try:
         with _locked(given.versions):
             if given.half is None:
-                for name in given.drop:
-                    (given.models / name).unlink(missing_ok=True)
-                prune(given.versions, given.models, given.state)
+                dropped = {_drop(given.models / name) for name in given.drop}
+                prune(given.versions, given.models, given.state, dropped)
             else:
                 _install(given)
     except Failed as e:
@@ -100,25 +102,39 @@ def _install(given: argparse.Namespace) -> None:
         except BaseException:
             _remove(target)
             raise
-    before = _switch(given.models / given.name, target)
-    # What led there a moment ago may still be about to begin a run: the next install removes it.
-    prune(given.versions, given.models, given.state, keep={before})
+    _switch(given.models / given.name, target)
+    prune(given.versions, given.models, given.state)
 
 
-def _switch(link: Path, target: Path) -> str:
-    """``link`` leads to ``target``, relatively. Returns the name of what it led to, or ""."""
-    try:
-        before = os.path.basename(os.readlink(link))
-    except FileNotFoundError:
-        before = ""
-    except OSError as e:
-        raise Failed(f"{link} is no link of ours ({e.strerror}): move it away") from None
+def _drop(link: Path) -> str:
+    """Take ``link`` away; the name of what it led to, or ""."""
+    before = _target(link)
+    link.unlink(missing_ok=True)
+    return before
+
+
+def _switch(link: Path, target: Path) -> None:
+    """``link`` leads to ``target``, relatively. Raises Failed, OSError."""
+    before = _target(link)
+    if before == target.name:
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(target.with_name(before + INSTALLED))  # SPARED from now on
     link.parent.mkdir(parents=True, exist_ok=True)
     half = link.with_name(f".{link.name}.new")
     half.unlink(missing_ok=True)
     half.symlink_to(os.path.relpath(target, link.parent))
     half.rename(link)
-    return before
+
+
+def _target(link: Path) -> str:
+    """The name of what ``link`` leads to; "" if it is not there. Raises Failed."""
+    try:
+        return os.path.basename(os.readlink(link))
+    except FileNotFoundError:
+        return ""
+    except OSError as e:
+        raise Failed(f"{link} is no link of ours ({e.strerror}): move it away") from None
 
 
 # --- the setup script --------------------------------------------------------------
@@ -292,12 +308,15 @@ def version(folder: Path, found: Iterable[Found]) -> str:
     return digest.hexdigest()[:12]
 
 
-def prune(versions: Path, models: Path, state: Path, keep: Iterable[str] = ()) -> None:
-    """Remove the versions that no link leads to, that are not kept, and that no process uses."""
-    kept = {*keep, *_linked(models)}
-    names = {entry.name for entry in os.scandir(versions)}
+def prune(versions: Path, models: Path, state: Path, dropped: Iterable[str] = ()) -> None:
+    """Remove the versions that no link leads to and no process uses.
+
+    Those that a link led to a while ago are SPARED, but for ``dropped``.
+    """
+    linked, names = set(_linked(models)), {entry.name for entry in os.scandir(versions)}
     folders = {name for name in names if not name.startswith(".") and not _is_mark(name)}
-    if idle := folders - kept:
+    old = {name for name in folders if _age(versions / f"{name}{INSTALLED}") > SPARED}
+    if idle := (folders & {*old, *dropped}) - linked:
         for name in idle - _used(versions, state):
             # F: with the mark gone the folder is no version any more
             (versions / f"{name}{INSTALLED}").unlink(missing_ok=True)
@@ -305,10 +324,16 @@ def prune(versions: Path, models: Path, state: Path, keep: Iterable[str] = ()) -
     for name in names:
         if _is_mark(name) and not (versions / name.removesuffix(INSTALLED)).is_dir():
             (versions / name).unlink(missing_ok=True)
-        elif name.startswith((".half-", ".home-")):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - os.lstat(versions / name).st_mtime > LITTER:
-                    _remove(versions / name)
+        elif name.startswith((".half-", ".home-")) and _age(versions / name) > LITTER:
+            _remove(versions / name)
+
+
+def _age(path: Path) -> float:
+    """Seconds; of what is not there, for ever."""
+    try:
+        return time.time() - os.lstat(path).st_mtime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _linked(models: Path) -> Iterator[str]:

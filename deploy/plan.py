@@ -188,11 +188,9 @@ def _version(shall: Desired, here: Found) -> Iterator[Step]:
 
 def _models(shall: Desired, here: Found, only: str | None = None) -> Iterator[Step]:
     where = shall.paths
-    changed = False
     for name, version in sorted(shall.models.items()):
         if only not in (None, name) or here.models.get(name) == version:
             continue
-        changed = True
         yield Step(
             phase=Phase.PREPARE,
             sentence=f"model {name} installed, version {version}",
@@ -203,10 +201,15 @@ def _models(shall: Desired, here: Found, only: str | None = None) -> Iterator[St
             atomic=True,
         )
     gone = sorted(set(here.models) - set(shall.models)) if only is None else []
-    if gone or (changed and here.models):
+    if gone:
         command, source = modelfolders.prune_command(here.python, where, gone)
-        what = f"models taken away: {', '.join(gone)}" if gone else "models' old versions removed"
-        yield Step(phase=Phase.CHECK, sentence=what, commands=(command,), input=source)
+        yield Step(
+            phase=Phase.CHECK,
+            mark="-",
+            sentence=f"models taken away: {', '.join(gone)}",
+            commands=(command,),
+            input=source,
+        )
 
 
 def _notes(shall: Desired, here: Found) -> Iterator[str]:

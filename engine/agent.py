@@ -37,6 +37,7 @@ from engine.state import State
 from engine.version import installed
 from spool.claims import Claims
 from spool.errors import SpoolError
+from spool.manifest import Model
 from spool.reports import Beat
 
 VERSION = installed()
@@ -148,6 +149,10 @@ class Agent:
         if not self.voice.reachable:
             return self.voice.last()
         return self._paused()
+
+    def current(self, model: Model) -> Model:
+        """The model as it is now, for a run that begins."""
+        return self._catalog.current(model)
 
     def trouble(self, model: str, text: str) -> None:
         """An attempt could not be carried on; counted like a run that never started."""

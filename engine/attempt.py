@@ -76,6 +76,9 @@ class Owner(Protocol):
     def news(self) -> None:
         """There is progress to tell."""
 
+    def current(self, model: Model) -> Model:
+        """The model as it is now, for a run that begins."""
+
     def trouble(self, model: str, text: str) -> None:
         """The attempt could not be carried on, and will be tried again."""
 
@@ -233,6 +236,7 @@ class Attempt(threading.Thread):
             return None
         if self._agent.stopping.is_set():  # the next agent could do no more
             return self._given_back("its worker was ended before the run began")
+        model = self._agent.current(model)  # a long input may have taken hours
         order = Order(
             key=self.key,
             job=self.claim.ticket.job,

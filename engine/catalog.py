@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,7 +16,7 @@ from spool.manifest import Model, load_all
 
 
 class Catalog:
-    """Reloaded by the thread of the beats, read by all."""
+    """Reloaded by the thread of the beats, and where a link was switched; read by all."""
 
     def __init__(self, root: Path, complain: Callable[[str], None]) -> None:
         self._root = root
@@ -36,6 +37,16 @@ class Catalog:
         before, self.models = _states(self.models), models
         if _states(models) != before:
             self._pauses.models_changed()
+
+    def current(self, known: Model) -> Model:
+        """A model as it is now: a link may lead to another version since it was read.
+
+        The version before may be removed as soon as no order names it.
+        """
+        if os.path.realpath(self._root / known.name) == str(known.folder):
+            return known
+        self.reload()
+        return self.models.get(known.name, known)
 
     def versions(self) -> dict[str, str]:
         """Of the models whose jobs may come here: nobody is to wait for us with the others."""

@@ -10,6 +10,7 @@ from typing import get_type_hints
 
 import pytest
 
+from deploy.hostkeys import HOST, PRIMARY, WORKER
 from ledger.jobs import State
 from primary.rows import ROWS
 from tests.system import ROOT
@@ -67,10 +68,11 @@ def test_every_command_is_in_the_readme() -> None:
 
     main = commands()
     assert main
-    for name in main - {"ledger"}:
+    for name in main - {"ledger", "deploy"}:
         assert f"modelrunner {name}" in README, name
-    for name in commands("ledger"):
-        assert f"modelrunner ledger {name}" in README, name
+    for group in ("ledger", "deploy"):
+        for name in commands(group):
+            assert f"modelrunner {group} {name}" in README, name
 
 
 def test_options_in_the_readme_exist() -> None:
@@ -87,6 +89,16 @@ def test_options_in_the_readme_exist() -> None:
         for line in lines:
             for option in re.findall(r"--[a-z-]+", line):
                 assert option in shown, f"{command} {option}"
+
+
+def test_every_key_of_hosts_toml_is_in_the_readme_and_no_other() -> None:
+    known = {"models", *(f"hosts.NAME.{key}" for key in HOST if key not in ("primary", "worker"))}
+    known |= {f"hosts.NAME.primary.{key}" for key in PRIMARY}
+    known |= {f"hosts.NAME.worker.{key}" for key in WORKER}
+    rows = re.findall(
+        r"^\| (`(?:models|hosts\.)[^|]*)\|", _section(README, "Setting hosts up"), re.M
+    )
+    assert {name for row in rows for name in re.findall(r"`([^`]+)`", row)} == known
 
 
 @pytest.mark.parametrize("state", State)
@@ -116,6 +128,8 @@ def test_files_that_the_documents_name_exist() -> None:
 
 
 def test_modules_that_the_architecture_names_exist() -> None:
-    for name in set(re.findall(r"`((?:ledger|spool|engine|primary|web)\.\w+)", ARCHITECTURE)):
+    for name in set(
+        re.findall(r"`((?:ledger|spool|engine|primary|web|deploy)\.\w+)", ARCHITECTURE)
+    ):
         path = Path(ROOT, *name.split("."))
         assert path.with_suffix(".py").exists() or path.is_dir(), name

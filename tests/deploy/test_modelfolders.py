@@ -27,6 +27,7 @@ from deploy.modelfolders import (
     version_of,
 )
 from deploy.paths import Paths
+from primary.shelf import Shelf
 from spool import manifest
 from spool.errors import Refused
 from tests.system import System, wait_for
@@ -332,28 +333,41 @@ def test_something_else_in_the_place_of_the_link_stays(place: Place, tmp_path: P
 
 def test_old_versions_go_when_nothing_uses_them(place: Place, tmp_path: Path) -> None:
     wheres = []
-    for script in ("exit 1", "exit 2", "exit 3", "exit 4"):
+    for script in ("exit 1", "exit 2", "exit 3"):
         wheres.append(place.installed(model(tmp_path, script=script)))
-        if script == "exit 1":
-            user = subprocess.Popen(["sleep", "600"], cwd=wheres[0])
-        if script == "exit 2":
-            order = Path(place.paths.state, "runs", "key", "order.json")
-            order.parent.mkdir(parents=True)
-            order.write_text(f'{{"cwd":"{wheres[1]}"}}')
+    order = Path(place.paths.state, "runs", "key", "order.json")
+    order.parent.mkdir(parents=True)
+    order.write_text(f'{{"cwd":"{wheres[1]}"}}')
+
+    def there() -> list[bool]:
+        return [where.exists() for where in wheres]
+
+    user = subprocess.Popen(["sleep", "600"], cwd=wheres[0])
     try:
-        # a process, an order that waits, the one before, the one in use
-        assert {w for w in wheres if w.exists()} == {*wheres}
+        # an hour later: a process works in one, an order waits for one, one has no user
+        wheres.append(place.installed(model(tmp_path, script="exit 4")))
+        age(place, wheres[:3])
         wheres.append(place.installed(model(tmp_path, script="exit 5")))
-        assert [w.exists() for w in wheres] == [True, True, False, True, True]
+        assert there() == [True, True, False, True, True], "the last but one is spared"
         order.unlink()
         prune(place)
-        assert [w.exists() for w in wheres] == [True, False, False, False, True]
+        assert there() == [True, False, False, True, True]
     finally:
         user.kill()
         user.wait()
+    age(place, [wheres[0], *wheres[3:]])
+    prune(place)
+    assert there() == [False, False, False, False, True]
+    place.installed(model(tmp_path, name="other"))
     prune(place, drop=("test",))
-    assert not [*place.versions.iterdir()]
-    assert not [*place.models.iterdir()]
+    assert [link.name for link in place.models.iterdir()] == ["other"]
+    assert len([*place.versions.iterdir()]) == 2, "the other, and its mark"
+
+
+def age(place: Place, wheres: list[Path]) -> None:
+    """They were installed, or were in use, more than an hour ago."""
+    for where in wheres:
+        os.utime(place.versions / f"{where.name}.installed", (1, 1))
 
 
 def prune(place: Place, drop: tuple[str, ...] = ()) -> None:
@@ -386,6 +400,7 @@ def test_a_run_ends_in_the_version_that_it_began_with(place: Place, tmp_path: Pa
         wait_for(
             lambda: system.client.status()[1]["models"] == {"test": version}, "the worker to see it"
         )
+        age(place, [old])
         prune(place)
         go.touch()
         system.wait_status(first, "COMPLETE")
@@ -396,6 +411,21 @@ def test_a_run_ends_in_the_version_that_it_began_with(place: Place, tmp_path: Pa
         assert system.client.job(second)["attempt"] == 1
     finally:
         system.end()
+
+
+def test_a_primary_sees_a_switch_to_a_file_of_the_same_age_and_size(
+    place: Place, tmp_path: Path
+) -> None:
+    folder = model(tmp_path)
+    old = place.installed(folder)
+    shelf = Shelf(place.models)
+    assert not shelf.refresh()
+    (folder / "run.sh").write_text("#!/bin/sh\nexit 1\n")
+    new = place.installed(folder)
+    info = (old / "model.toml").stat()
+    os.utime(new / "model.toml", ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert shelf.refresh()
+    assert shelf.models()["test"].folder == new
 
 
 # --- with root ---------------------------------------------------------------------

@@ -190,7 +190,7 @@ def test_what_is_not_granted_is_a_fault_only_if_nothing_is(
     )
     entrance = entrance_to(str(place.root))
     entrance.transport = place.line
-    monkeypatch.setattr("engine.examination.entrance_to", lambda _: entrance)
+    monkeypatch.setattr("engine.examination.entrance_to", lambda *_: entrance)
     found = checked(place, models, tmp_path / "state")
     assert len(found) == len(closed)
     for line, model in zip(found, closed, strict=True):
