@@ -19,8 +19,17 @@ from spool.errors import Refused
 INSTALL = 900.0  # seconds for a version: a slow disk compiles for minutes
 PACKAGE = 900.0  # seconds for Debian's packages
 
-# The spool may lie beside the data, with a link to it.
-_GIVE = 'chown -R -h "$1" "$2" && { [ ! -L "$2/spool" ] || chown -R -h "$1" "$2/spool/"; }'
+# The spool may lie beside the data, with a link to it. What is in the folders of workers with
+# accounts of their own stays root's: they get them when they are let in.
+_GIVE = """\
+owner=$1 folder=$2
+shift 2
+chown -R -h "$owner" "$folder" || exit
+[ ! -L "$folder/spool" ] || chown -R -h "$owner" "$folder/spool/" || exit
+for worker; do
+    [ ! -d "$folder/spool/workers/$worker" ] ||
+        chown -R -h root:root "$folder/spool/workers/$worker" || exit
+done"""
 
 
 def plan(
@@ -100,6 +109,7 @@ def _check(shall: Desired, here: Found, *, offline: bool) -> None:
 def _prepare(wanted: Wanted, shall: Desired, here: Found) -> Iterator[Step]:
     yield from _packages(shall, here)
     yield from _account(shall, here)
+    yield from _given(wanted, shall, here)
     yield from _folders(shall, here)
     yield from _version(shall, here)
     yield from _models(shall, here)
@@ -136,12 +146,14 @@ def _account(shall: Desired, here: Found) -> Iterator[Step]:
             sentence=f"account {name} made: no shell, no password",
             commands=((*new, *more),),
         )
-    yield from _given(shall, here)
 
 
-def _given(shall: Desired, here: Found) -> Iterator[Step]:
+def _given(wanted: Wanted, shall: Desired, here: Found) -> Iterator[Step]:
     """Data that a removal has left is root's, for an account's number may become another's."""
     where, name = shall.paths, shall.paths.account
+    if where.mode == "user":
+        return
+    workers = [host.worker_name for host in admitting.remote_workers(wanted.fleet)]
     for path, role in ((where.data, shall.host.primary), (where.state, shall.host.worker)):
         entry = here.entries.get(path)
         if role is None or entry is None or entry.owner == f"{name}:{name}":
@@ -149,7 +161,7 @@ def _given(shall: Desired, here: Found) -> Iterator[Step]:
         yield Step(
             phase=Phase.PREPARE,
             sentence=f"{path}, which was there already, given to {name}",
-            commands=(("sh", "-c", _GIVE, "sh", f"{name}:{name}", path),),
+            commands=(("sh", "-c", _GIVE, "sh", f"{name}:{name}", path, *workers),),
             seconds=INSTALL,
         )
 
