@@ -55,4 +55,3 @@ def site(shall: Desired) -> Put:
 def _runs(here: Found) -> bool:
     state = here.services.get("nginx")
     return state is not None and state.active == "active"
-
