@@ -26,13 +26,20 @@ def lines(home: Path) -> list[str]:
 def test_a_key_is_let_in_and_what_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/authorized_keys").write_text(OWN)  # without a line break at its end
+    (tmp_path / ".ssh/authorized_keys").chmod(0o640)
     assert added(tmp_path, "beta", "ssh-ed25519 AAAA+/1= modelrunner worker beta\n").returncode == 0
     ours = f"{LINE}ssh-ed25519 AAAA+/1= modelrunner worker beta"
     assert lines(tmp_path) == [OWN, ours]
     assert is_listed("ssh-ed25519 AAAA+/1= whatever", "\n".join(lines(tmp_path)))
     assert not is_listed("ssh-ed25519 AAAAkeeper", "\n".join(lines(tmp_path)))
     assert [path.name for path in (tmp_path / ".ssh").iterdir()] == ["authorized_keys"]
+    assert (tmp_path / ".ssh/authorized_keys").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_new_file_is_the_accounts_alone(tmp_path: Path) -> None:
+    assert added(tmp_path, "beta", "ssh-ed25519 AAAA b\n").returncode == 0
     assert (tmp_path / ".ssh/authorized_keys").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / ".ssh").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_worker_has_one_key(tmp_path: Path) -> None:
