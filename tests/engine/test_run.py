@@ -259,7 +259,9 @@ def test_a_state_directory_deeper_than_a_socket_path_may_be(tmp_path: Path) -> N
 
 DROP_ROOT = """
 import ctypes, os, sys
-from engine import runner
+from engine import runner, version
+known = version.installed()  # this account may not be able to read where we lie
+version.installed = lambda: known
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # dumpable again, as after an exec
 sys.exit(runner.main(sys.argv[1:]))
