@@ -18,9 +18,10 @@ from engine.contract import Containment
 from engine.errors import EngineError, NoRunner
 
 START_SECONDS = 30.0  # until a runner that cannot be reached is given up
-_OTHER_LIVES = 3  # the runner's exit code, engine.runner.OTHER_LIVES
+_OTHER_LIVES, _DIED = 3, 4  # exit codes of the runner: engine.runner.OTHER_LIVES, DIED
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 _RETRY = 0.05  # seconds
+_AGAIN = 0.5  # seconds until another is started in place of one that was killed at its start
 
 
 class Link:
@@ -55,6 +56,10 @@ class Link:
         self._on_end()
 
 
+class _Died(Exception):
+    """The runner that was started is dead, and has not said why."""
+
+
 def reach(state: Path, containment: Containment | None) -> socket.socket:
     """A socket to the runner of ``state``, which is started if none lives.
 
@@ -75,7 +80,16 @@ def reach(state: Path, containment: Containment | None) -> socket.socket:
             )
         # Whether one lives is for the lock to say, and only a runner asks it: looking
         # ourselves would take it away from one that is just starting.
-        if not _start(state, containment):
+        try:
+            started = _start(state, containment)
+        except _Died as e:
+            # Killed by somebody, or for its memory: that is no reason for a worker to end,
+            # which may hold results that nobody else has.
+            if time.monotonic() > deadline:
+                raise EngineError(str(e)) from None
+            time.sleep(_AGAIN)
+            continue
+        if not started:
             time.sleep(_RETRY)  # another is starting, settling lost runs, or leaving
 
 
@@ -92,7 +106,10 @@ def find(state: Path) -> socket.socket:
 
 
 def _start(state: Path, containment: Containment | None) -> bool:
-    """Start a runner and wait until it is ready; False if another lives. Raises EngineError."""
+    """Start a runner and wait until it is ready; False if another lives.
+
+    Raises EngineError; _Died if it was killed before it could say anything.
+    """
     command = [sys.executable, "-m", "engine.runner", "--detach", "--state", str(state)]
     if containment is not None:
         command += ["--containment", containment]
@@ -112,6 +129,8 @@ def _start(state: Path, containment: Containment | None) -> bool:
         raise EngineError(f"the runner of {state} could not be started: {e}") from e
     if done.returncode == _OTHER_LIVES:
         return False
+    if done.returncode == _DIED or done.returncode < 0:
+        raise _Died(f"the runner of {state} died again and again at its start")
     if done.returncode != 0:
         why = done.stderr.decode("utf-8", "replace").strip()
         raise EngineError(f"the runner of {state} could not be started: {why}")

@@ -16,7 +16,8 @@ the service by its keeper, is a reason for either: an upgrade is none.
 
 Who holds the lock on ``<state>/runner.lock`` is the runner of that state; nobody
 else starts a run there or writes how one ended. Exit codes: 0, 1 for an error
-that was told, 2 for wrong arguments, 3 if another runner has the lock.
+that was told, 2 for wrong arguments, 3 if another runner has the lock, 4 if it was killed
+before it could say anything.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from engine.loop import Runner
 from engine.unpacking import unpack_zip
 from spool import notify
 
-FAILED, USAGE, OTHER_LIVES = 1, 2, 3
+FAILED, USAGE, OTHER_LIVES, DIED = 1, 2, 3, 4
 _READY = b"ready"
 _LOG_MAX = 1 << 20  # bytes; a longer runner.log is begun anew
 
@@ -114,7 +115,10 @@ def _detached(options: Options, lock: int) -> int:
         said += data
     if said == _READY:
         return 0
-    print(said.decode("utf-8", "replace") or "the runner died at its start", file=sys.stderr)
+    if not said:
+        print("the runner died at its start", file=sys.stderr)
+        return DIED
+    print(said.decode("utf-8", "replace"), file=sys.stderr)
     return FAILED
 
 
