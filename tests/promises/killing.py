@@ -5,24 +5,39 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
-from tests.promises.ward import LOCAL, REMOTE, Strike, Ward
+from tests.promises.ward import LOCAL, REMOTE, Ward
 
 # Seconds from one kill to the next, of which one pair is chosen each time: some die while they
 # are being started, some in the midst of their work, and some may get a little done.
-PAUSES = ((0.02, 0.4), (0.2, 1.5), (0.2, 1.5), (1.0, 4.0))
+PAUSES = ((0.0, 0.3), (0.1, 1.0), (0.1, 1.0), (1.0, 3.0))
+AT_WORK = 0.75  # of the pauses begin when the victim is at work; the others when it was started
+LOOK = 0.05  # seconds
 KINDS = ("primary", "agent", "runner", "sshd's child")
+
+
+class Victim(NamedTuple):
+    """``works``: whether there is something of it to kill, up and running.
+
+    ``strike`` kills it now and starts it again; False if there was nothing to kill.
+    """
+
+    kind: str
+    works: Callable[[], object]
+    strike: Callable[[random.Random], bool]
 
 
 class Killer(threading.Thread):
     """Kills one victim ``wanted`` times, unless all is ``over`` before."""
 
     def __init__(
-        self, kind: str, strike: Strike, wanted: int, rng: random.Random, over: threading.Event
+        self, victim: Victim, wanted: int, rng: random.Random, over: threading.Event
     ) -> None:
-        super().__init__(name=f"killer of {kind}", daemon=True)
-        self.kind, self._strike, self._wanted = kind, strike, wanted
+        super().__init__(name=f"killer of {victim.kind}", daemon=True)
+        self.kind, self._victim, self._wanted = victim.kind, victim, wanted
         self._rng, self._over = rng, over
         self.kills = 0
         self.error: BaseException | None = None
@@ -30,8 +45,11 @@ class Killer(threading.Thread):
     def run(self) -> None:
         try:
             while self.kills < self._wanted and not self._over.is_set():
+                patient = self._rng.random() < AT_WORK
+                while patient and not self._victim.works() and not self._over.wait(LOOK):
+                    pass
                 self._over.wait(self._rng.uniform(*self._rng.choice(PAUSES)))
-                self.kills += self._strike(self._rng)
+                self.kills += self._victim.strike(self._rng)
         except BaseException as e:  # noqa: BLE001  told by who waits for us
             self.error = e
             self._over.set()
@@ -42,20 +60,28 @@ def killers(
 ) -> list[Killer]:
     """One for each victim of the ward; ``wanted`` is by kind."""
 
-    def agent(name: str) -> Strike:
-        return lambda rng: ward.strike_agent(name, rng, over.wait)
-
-    victims: list[tuple[str, str, Strike, int]] = [
-        ("primary", "", ward.strike_primary, wanted["primary"]),
-        ("sshd's child", "", ward.strike_session, wanted["sshd's child"]),
+    victims = [
+        (Victim("primary", ward.primary.is_ready, ward.strike_primary), wanted["primary"]),
+        (Victim("sshd's child", ward.has_session, ward.strike_session), wanted["sshd's child"]),
     ]
     for name, part in ((LOCAL, 0), (REMOTE, 1)):
-        victims.append(("agent", name, agent(name), (wanted["agent"] + part) // 2))
-        strike: Strike = lambda _, name=name: ward.strike_runner(name)  # type: ignore[misc]
-        victims.append(("runner", name, strike, (wanted["runner"] + part) // 2))
+        victims += [
+            (
+                Victim(
+                    "agent",
+                    ward.agents[name].is_ready,
+                    partial(ward.strike_agent, name, over.wait),
+                ),
+                (wanted["agent"] + part) // 2,
+            ),
+            (
+                Victim("runner", partial(ward.runner, name), partial(ward.strike_runner, name)),
+                (wanted["runner"] + part) // 2,
+            ),
+        ]
     return [
-        Killer(kind, strike, times, random.Random(f"{seed} {kind} {name}"), over)
-        for kind, name, strike, times in victims
+        Killer(victim, times, random.Random(f"{seed} {n}"), over)
+        for n, (victim, times) in enumerate(victims)
     ]
 
 

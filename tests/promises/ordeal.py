@@ -18,6 +18,7 @@ from tests.promises.witness import Witness
 from tests.system import wait_for
 
 SUBMITTERS = 2
+USUAL = Mix()
 PATIENCE = 180.0  # seconds until all has ended, once nobody is killed any more
 
 
@@ -36,7 +37,7 @@ class Ordeal(threading.Thread):
     """In a thread, so that several go on at once; ``findings`` after ``join``."""
 
     def __init__(
-        self, root: Path, seed: str, wanted: Mapping[str, int], mix: Mix = Mix(), bug: str = ""
+        self, root: Path, seed: str, wanted: Mapping[str, int], mix: Mix = USUAL, bug: str = ""
     ) -> None:
         super().__init__(name=f"ordeal {seed}", daemon=True)
         self.ward = Ward(root, bug)

@@ -39,8 +39,8 @@ def test_killed_at_random_moments(tmp_path: Path, figure: Figure) -> None:
     found = [ordeal.findings() for ordeal in ordeals]
     kills = _show(found, figure)
     wrong = [line for findings in found for line in findings.wrong]
-    assert not wrong, (
-        f"again with MR_SEED={SEED}; what is left lies in {tmp_path}:\n" + "\n".join(wrong)
+    assert not wrong, f"again with MR_SEED={SEED}; what is left lies in {tmp_path}:\n" + "\n".join(
+        wrong
     )
     assert all(kills[kind] >= times for kind, times in WANTED.items())
 

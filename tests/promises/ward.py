@@ -38,9 +38,6 @@ DOWN = 4.0  # seconds that an agent stays away at times: longer than that lease
 AWAY = 0.2  # of an agent's deaths are followed by such an absence
 LOCAL, REMOTE = "near", "far"
 
-Strike = Callable[[random.Random], bool]
-"""Kill it now, and start it again; False if there was nothing to kill."""
-
 
 class Kept:
     """A process that is started again after each kill; what it says goes to ``said``."""
@@ -49,9 +46,11 @@ class Kept:
         self._command, self._environment = command, dict(environment)
         self.said = said
         self._process: subprocess.Popen[bytes] | None = None
+        self._said_before = 0  # bytes
 
     def start(self) -> None:
         with self.said.open("ab") as said:
+            self._said_before = said.tell()
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
@@ -60,6 +59,12 @@ class Kept:
                 env=self._environment,
                 cwd=ROOT,
             )
+
+    def is_ready(self) -> bool:
+        """Whether it has said so since it was started."""
+        with self.said.open("rb") as said:
+            said.seek(self._said_before)
+            return b" is ready" in said.read()
 
     def kill(self) -> None:
         """With KILL. It must not have ended by itself before."""
@@ -104,30 +109,28 @@ class Ward:
         serve = ["modelrunner", "serve", f"--data={self.system.data}"]
         serve += [f"--listen=127.0.0.1:{self.port}", f"--models={self.system.models}"]
         self.primary = self._kept("primary", serve)
-        self.agents: dict[str, Kept] = {}
-        self._sshd: Sshd | None = None
+        spool = self.system.data / "spool"
+        spool.mkdir(parents=True)
+        self._sshd = Sshd(root / "sshd", spool)
+        self.agents = {
+            LOCAL: self._agent(LOCAL, str(spool)),
+            REMOTE: self._agent(REMOTE, self._sshd.url),
+        }
 
     # --- beginning and end -------------------------------------------------------------
 
     def start(self) -> None:
         """The primary, sshd and the workers; when this returns, all are being started."""
         self.primary.start()
-        spool = self.system.data / "spool"
-        wait_for((spool / "bell").exists, "the primary to lay out its spool")
-        self._sshd = Sshd(self.root / "sshd", spool)
-        for name, url in ((LOCAL, str(spool)), (REMOTE, self._sshd.url)):
-            agent = ["worker_agent", f"--primary={url}", f"--models={self.system.models}"]
-            agent += [f"--name={name}", f"--slots={SLOTS}", f"--state={self.state(name)}"]
-            home = self._sshd.environment(self.root / "home")
-            self.agents[name] = self._kept(name, agent, {"HOME": home["HOME"], "SSH_AUTH_SOCK": ""})
-            self.agents[name].start()
+        wait_for((self.system.data / "spool" / "bell").exists, "the primary to lay out its spool")
+        for agent in self.agents.values():
+            agent.start()
 
     def stop(self) -> None:
         """All of it, in good order: workers first, so that they can say goodbye."""
         for kept in (*self.agents.values(), self.primary):
             kept.stop()
-        if self._sshd is not None:
-            self._sshd.stop()
+        self._sshd.stop()
 
     def left(self) -> list[psutil.Process]:
         """The living processes that have to do with this folder, but for ourselves."""
@@ -157,7 +160,7 @@ class Ward:
         self.primary.start()
         return True
 
-    def strike_agent(self, name: str, rng: random.Random, pause: Callable[[float], object]) -> bool:
+    def strike_agent(self, name: str, pause: Callable[[float], object], rng: random.Random) -> bool:
         """``pause`` waits for so many seconds, unless all is over."""
         self.agents[name].kill()
         if rng.random() < AWAY:
@@ -165,21 +168,28 @@ class Ward:
         self.agents[name].start()
         return True
 
-    def strike_runner(self, name: str) -> bool:
-        """Its agent starts another one, as soon as there is something to run."""
+    def runner(self, name: str) -> procs.Process | None:
+        """The living runner of an agent, if there is one at present."""
         try:
             pid = int((self.state(name) / "runner.lock").read_text() or 0)
         except (OSError, ValueError):
-            return False  # none was there yet, or one is just beginning
+            return None  # none was there yet, or one is just beginning
         found = procs.look(pid) if pid else None
-        if found is None or found.name != "mr-runner" or found.state == "Z":
-            return False
-        procs.send(found, signal.SIGKILL)
-        return True
+        dead = found is None or found.name != "mr-runner" or found.state == "Z"
+        return None if dead else found
+
+    def strike_runner(self, name: str, _: random.Random) -> bool:
+        """Its agent starts another one, as soon as there is something to run."""
+        found = self.runner(name)
+        if found is not None:
+            procs.send(found, signal.SIGKILL)
+        return found is not None
+
+    def has_session(self) -> bool:
+        return bool(self._sshd.sessions())
 
     def strike_session(self, rng: random.Random) -> bool:
         """One process of one connection of sshd: whoever it talked to must dial again."""
-        assert self._sshd is not None
         sessions = self._sshd.sessions()
         if sessions:
             rng.choice(sessions).kill()
@@ -194,6 +204,12 @@ class Ward:
 
     def state(self, name: str) -> Path:
         return self.root / f"state-{name}"
+
+    def _agent(self, name: str, spool: str) -> Kept:
+        words = ["worker_agent", f"--primary={spool}", f"--models={self.system.models}"]
+        words += [f"--name={name}", f"--slots={SLOTS}", f"--state={self.state(name)}"]
+        home = self._sshd.environment(self.root / "home")["HOME"]
+        return self._kept(name, words, {"HOME": home, "SSH_AUTH_SOCK": ""})
 
     def _kept(self, name: str, words: list[str], more: Mapping[str, str] | None = None) -> Kept:
         environment = {**self._environment, **(more or {})}
