@@ -11,6 +11,8 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 # FS_IOC_SHUTDOWN; EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN are the same number.
@@ -21,6 +23,7 @@ _MAKE = {
     "ext4": ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1"],
     "xfs": ["mkfs.xfs", "-q", "-f"],
 }
+_RELEASE = 0.5  # seconds until a dead disk is left to whoever holds it
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
@@ -46,17 +49,39 @@ class LoopDisk:
             os.close(fd)
 
     def return_power(self) -> None:
-        """Unmounted, which nobody may prevent, and mounted again: the journal is replayed."""
+        """Unmounted, which nobody may prevent, and mounted again: the journal is replayed.
+
+        A mount namespace that somebody made meanwhile (a model's run, of whatever test)
+        has a mount of its own of this disk, which keeps the dead one alive in the kernel.
+        What lies on the disk is then mounted from a copy, as another disk.
+        """
         _run("umount", str(self.place))
+        until = time.monotonic() + _RELEASE
+        while (held := self._is_held()) and time.monotonic() < until:
+            time.sleep(0.01)
+        if held:
+            dead, self._image = self._image, self._image.with_suffix(f".image{time.monotonic_ns()}")
+            _run("cp", "--sparse=always", str(dead), str(self._image))
+            dead.unlink()
         self._mount()
 
     def close(self) -> None:
-        if os.path.ismount(self.place):
+        # Not os.path.ismount: on a disk without power nothing can be asked.
+        if f" {self.place} " in Path("/proc/self/mounts").read_text():
             _run("umount", "--lazy", str(self.place))
         self._image.unlink(missing_ok=True)
 
     def _mount(self) -> None:
-        _run("mount", "-t", self.kind, "-o", "loop", str(self._image), str(self.place))
+        options = "loop,nouuid" if self.kind == "xfs" else "loop"
+        _run("mount", "-t", self.kind, "-o", options, str(self._image), str(self.place))
+
+    def _is_held(self) -> bool:
+        """Whether the kernel still has a device for the image, which goes with its last mount."""
+        for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with suppress(OSError):  # gone meanwhile
+                if backing.read_text().strip() == str(self._image):
+                    return True
+        return False
 
 
 def kinds() -> tuple[list[str], str]:

@@ -12,6 +12,7 @@ import threading
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from spool.claims import Claims
 from spool.errors import SpoolError
@@ -103,7 +104,7 @@ class Outlasting:
         found = hashlib.sha256(Path(name).read_bytes()).hexdigest()
         if found != claim.ticket.sha256:
             self.wrong.append(f"the input of {claim} has the hash {found}")
-        said = {"claim": str(claim), "instance": INSTANCE, "host": "far", "run_dir": "/runs"}
+        said: dict[str, Any] = {"claim": str(claim), "instance": INSTANCE, "host": "far"}
         claims.report(claim.key, StartedReport(**said))
         log, output = log_of(claim.key), output_of(claim.key)
         claims.drop_log(claim.key)

@@ -7,8 +7,12 @@ import random
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 from urllib.request import urlopen
+
+import psutil
 
 import ledger.commands
 from ledger.codec import GENESIS
@@ -40,6 +44,7 @@ class PowerCuts:
         self.system = System(root)
         self.system.program = program or self.system.program
         self.system.data = self.disk.place / "data"
+        self.system.states = [self.system.data / "local-worker"]
         self.system.add_model(MODEL)
         self.senders = Senders(MODEL, SENDERS, seed)
         self.worker = Outlasting(root, self.system.data / "spool", MODEL)
@@ -47,8 +52,8 @@ class PowerCuts:
         self._fetched: set[str] = set()  # jobs whose input was downloaded and was right
         self.records = 0
 
-    def begin(self) -> None:
-        self.system.start()
+    def begin(self, slots: int = 0) -> None:
+        self.system.start(slots)
         self.worker.start()
         self.senders.go(self.system.address)
 
@@ -63,6 +68,10 @@ class PowerCuts:
             threading.Event().wait(lives * 2 * LATER)  # so long it may see EIO everywhere
         self.senders.hold()
         self.system.kill_primary()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """The power is back, and nothing that ran before."""
         with self.worker.there:
             self.disk.return_power()
         try:
@@ -98,14 +107,18 @@ class PowerCuts:
             assert found == acknowledged[job], f"job {job} has another input than was sent"
             self._fetched.add(job)
 
-    def end(self) -> None:
-        """All jobs go on to their ends, each with one result that is whole."""
+    def settle(self) -> None:
+        """Nothing more is sent, and all that was ends."""
         self.senders.hold()
 
         def open_jobs() -> list[str]:
             return [j["uuid"] for j in self.system.client.all_jobs() if j["status"] != "COMPLETE"]
 
         wait_for(lambda: not open_jobs(), "all jobs to end", 2 * PATIENCE)
+
+    def end(self) -> None:
+        """All jobs go on to their ends, each with one result that is whole."""
+        self.settle()
         wait_for(lambda: not self._findings(), "doctor to find nothing")
         self.look_at_jobs()
         attempts = {job["uuid"]: job["attempt"] for job in self.system.client.all_jobs()}
@@ -175,16 +188,30 @@ class PowerCuts:
         return ends
 
 
-def cpu_seconds(pid: int) -> float:
-    """What a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
+class End(NamedTuple):
+    """How a primary ended by itself."""
+
+    code: int
+    seconds: float
+    cpu: float  # seconds, up to the last look before its end
+    said: str
 
 
-def until_ended(system: System, patience: float = PATIENCE) -> tuple[int, float]:
-    """The exit code of a primary that ends by itself, and the seconds until then."""
-    process = system.process
+def end_of(system: System, patience: float = PATIENCE) -> End:
+    """Waits until the primary has ended by itself."""
+    process, began = system.process, time.monotonic()
     assert process is not None
-    began = time.monotonic()
-    code = process.wait(timeout=patience)
-    return code, time.monotonic() - began
+    watched = psutil.Process(process.pid)
+    used = [sum(watched.cpu_times()[:2])]
+
+    def ended() -> bool:
+        with suppress(psutil.Error):
+            if watched.status() != psutil.STATUS_ZOMBIE:
+                used.append(sum(watched.cpu_times()[:2]))
+        return process.poll() is not None
+
+    wait_for(ended, "the primary to end by itself", patience)
+    seconds = time.monotonic() - began
+    system.stop()  # what is left of it here
+    said = (system.root / "serve.err").read_text()
+    return End(int(process.returncode), seconds, used[-1] - used[0], said)

@@ -83,9 +83,7 @@ class Senders:
                 self._over.wait(_PAUSE)
 
     def _put(self, data: bytes) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(
-            urlsplit(self._address).netloc, timeout=_PATIENCE
-        )
+        connection = http.client.HTTPConnection(urlsplit(self._address).netloc, timeout=_PATIENCE)
         try:
             headers = {"Content-Type": "application/zip", "Accept": "application/json"}
             path = f"/jobs?job_name=load&model={self._model}"
