@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 LISTEN ?= 127.0.0.1:8080
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench lock clean packages
+.PHONY: help demo run test soak check bench lock clean packages
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ packages:
 
 test: $(VENV)/.dev packages  ## all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/.dev packages  ## the promises' tests with their long figures: about an hour
+	@MR_SOAK=1 $(BIN)/python -m pytest -o timeout=7200 tests/promises $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## ruff, mypy --strict and the import layers
 	@$(BIN)/ruff check .

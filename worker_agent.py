@@ -48,6 +48,7 @@ class Options(NamedTuple):
     state: Path | None
     ssh: Path | None
     runner: Keeper
+    only: tuple[str, ...] = ()  # the models to run; empty: all in the folder
 
 
 class Worker:
@@ -60,7 +61,7 @@ class Worker:
     def __init__(self, entrance: Entrance, home: State, options: Options) -> None:
         self._entrance = entrance
         self._home = home
-        self._models = options.models.resolve()
+        self._models, self._only = options.models.resolve(), options.only
         self._name = options.name
         self._slots = options.slots
         self._engine = Engine(home.path, keeper=options.runner)
@@ -147,6 +148,7 @@ class Worker:
                 rescan_queue=self._entrance.rescan_queue,
                 log_pace=self._entrance.log_pace,
                 turned=self._turned,
+                only=self._only,
             )
             if self._stopping.is_set():  # told so a moment ago
                 agent.stop()
@@ -232,6 +234,12 @@ def _on_signals(stop: Callable[[], None]) -> None:
     type=click.Path(path_type=Path),
     help="The folder of the models that this worker runs.",
 )
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="MODEL",
+    help="Run this model of the folder; may be repeated.  [default: all]",
+)
 @click.option("--name", required=True, help="This worker's name, its own among all workers.")
 @click.option("--slots", default=1, show_default=True, type=click.IntRange(1, 1024))
 @click.option(
@@ -256,6 +264,7 @@ def _on_signals(stop: Callable[[], None]) -> None:
 def main(
     primary: str,
     models: Path,
+    only: tuple[str, ...],
     name: str,
     slots: int,
     state: Path | None,
@@ -265,7 +274,7 @@ def main(
 ) -> None:
     """Claim jobs from a primary and run them here."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    options = Options(primary, models, name, slots, state, ssh and ssh.absolute(), runner)
+    options = Options(primary, models, name, slots, state, ssh and ssh.absolute(), runner, only)
     try:
         if only_check:
             sys.exit(0 if check(options) else 1)

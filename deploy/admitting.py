@@ -15,13 +15,28 @@ from deploy.paths import PRIMARY
 from deploy.services import restart
 from deploy.steps import Command, FileOf, Phase, Step
 
+_LINE = 'restrict,command="internal-sftp" '
+
+# $1: ~/.ssh, $2: the worker. Of what another host says only a key goes in, and it takes the
+# place of the one that the worker had before.
 _ADD = """\
 umask 077
-IFS= read -r key || exit 1
-mkdir -p "$1"
-touch "$1/authorized_keys"
-case $(cat "$1/authorized_keys") in *"$key"*) exit 0 ;; esac
-printf 'restrict,command="internal-sftp" %s\\n' "$key" >>"$1/authorized_keys\""""
+IFS=' ' read -r type blob _ || :
+case $type$blob in *[!A-Za-z0-9+/=@.-]*) blob= ;; esac
+[ -n "$blob" ] || { echo 'that is no public key' >&2; exit 1; }
+mkdir -p "$1" || exit 1
+file=$(readlink -f "$1/authorized_keys") || exit 1
+new=$file.new
+trap 'rm -f "$new"' EXIT
+: >"$new" || exit 1
+own=$(printf '%s' "$2" | sed 's/[.]/[.]/g')
+if [ -e "$file" ]; then
+    cp -p "$file" "$new" || exit 1
+    grep -v "^LINE.* modelrunner worker $own\\$" "$file" >"$new"
+    [ $? -lt 2 ] || exit 1
+fi
+printf '%s\\n' "LINE$type $blob modelrunner worker $2" >>"$new" && sync && mv -f "$new" "$file"\
+""".replace("LINE", _LINE.replace('"', '\\"'))
 
 
 def remote_workers(fleet: Fleet) -> tuple[Host, ...]:
@@ -40,8 +55,7 @@ def is_listed(key: str, authorized: str) -> bool:
     """Whether authorized_keys has a line for ``key`` that lets in for SFTP alone."""
     wanted = key.split()[:2]
     return any(
-        line.startswith('restrict,command="internal-sftp" ')
-        and line.split('"')[-1].split()[:2] == wanted
+        line.startswith(_LINE) and line.removeprefix(_LINE).split()[:2] == wanted
         for line in authorized.splitlines()
     )
 
@@ -71,7 +85,7 @@ def steps(
             command: Command = grant_command(fleet, other, here)
             what = f"worker {other.worker_name} let in: account, folders, key (spool grant)"
         else:
-            command = ("sh", "-c", _ADD, "sh", f"{here.home}/.ssh")
+            command = ("sh", "-c", _ADD, "sh", f"{here.home}/.ssh", other.worker_name)
             what = f"worker {other.worker_name} let in: its key may do SFTP as {here.user}"
         yield Step(phase=Phase.GRANT, sentence=what, commands=(command,), input=key)
         changed = True

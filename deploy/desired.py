@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 import msgspec
 
@@ -120,7 +121,7 @@ def spool_of(fleet: Fleet, host: Host, found: Mapping[str, Found]) -> str:
         return f"{data}/spool"
     if mode_of(found[fleet.primary.name]) == "system":
         return f"sftp://{LOGIN}/"  # its account is shut into the spool
-    return f"sftp://{LOGIN}{data}/spool"
+    return f"sftp://{LOGIN}{quote(data)}/spool"
 
 
 def login_of(fleet: Fleet, host: Host, found: Mapping[str, Found]) -> str:
@@ -177,9 +178,9 @@ def _worker_files(fleet: Fleet, host: Host, found: Mapping[str, Found]) -> Seque
         f"    HostName {primary.reach or primary.address}",
         f"    Port {primary.reach_port or there.port}",
         f"    User {login_of(fleet, host, found)}",
-        f"    IdentityFile {where.ssh}/id_ed25519",
+        f'    IdentityFile "{where.ssh}/id_ed25519"',
         "    IdentitiesOnly yes",
-        f"    UserKnownHostsFile {where.ssh}/known_hosts",
+        f'    UserKnownHostsFile "{where.ssh}/known_hosts"',
         f"    HostKeyAlias {KNOWN_AS}",
     ]
     known = "".join(f"{KNOWN_AS} {key}\n" for key in there.host_keys)

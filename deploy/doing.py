@@ -65,6 +65,7 @@ class _Doing:
         self._remote = remote
         self._touched = False  # something of it was done, or may have been
         self._unclear = False  # something of it may still be going on
+        self._broken_off = False  # a command was ended in the middle
         self._before: list[dict[str, Any] | None] = []  # what lay there, if a file was put
 
     def forth(self, give: Give) -> None:
@@ -91,7 +92,7 @@ class _Doing:
             return False, "what was begun there may still go on"
         if not self._touched:
             return True, "nothing was changed"
-        if self._step.atomic:
+        if self._step.atomic and not self._broken_off:
             return True, "it takes back by itself what it changed, as said above"
         wrong = list(self._undo())
         if wrong:
@@ -139,7 +140,8 @@ class _Doing:
             ended = remote.run(command, input=given, root=remote.rooted, seconds=seconds)
         except (SpoolError, OSError) as e:
             self._unclear |= isinstance(e, Lost)
-            self._touched |= isinstance(e, Overdue)
+            self._broken_off |= isinstance(e, Overdue)
+            self._touched |= self._broken_off
             raise _stuck(e, shown(command)) from None
         self._touched = True
         if ended.code:

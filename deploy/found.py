@@ -18,6 +18,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     mode: int
     text: str | None = None
     target: str | None = None  # of a link
+    changed: float = 0.0  # when its content was written, POSIX; 0: unknown
 
 
 class ServiceState(msgspec.Struct, frozen=True, kw_only=True):

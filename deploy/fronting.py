@@ -37,11 +37,11 @@ def steps(shall: Desired, here: Found) -> Iterator[Step]:
         )
     put = site(shall)
     entry = here.entries.get(put.path)
-    undo = _undo(put, entry.text if entry is not None else None)
+    # What nginx refuses to read is put back: with it, it would not start again after a boot.
     checks: tuple[Command, ...] = (("nginx", "-t"), ("systemctl", "enable", "nginx"), RELOAD)
     if is_so(put, entry) and not _runs(here):
         yield Step(phase=Phase.PRIMARY, sentence="nginx started", commands=checks)
-    yield from written(put, entry, phase=Phase.PRIMARY, after=checks, undo=undo)
+    yield from written(put, entry, phase=Phase.PRIMARY, after=checks)
 
 
 def site(shall: Desired) -> Put:
@@ -55,10 +55,3 @@ def site(shall: Desired) -> Put:
 def _runs(here: Found) -> bool:
     state = here.services.get("nginx")
     return state is not None and state.active == "active"
-
-
-def _undo(put: Put, before: str | None) -> tuple[Command, ...]:
-    """What nginx refuses to read must not stay: it would not start again after a reboot."""
-    if before is None:
-        return (("rm", "-f", put.path),)
-    return (("sh", "-c", 'printf %s "$1" >"$2"', "sh", before, put.path),)

@@ -14,6 +14,7 @@ from deploy.desired import manager_of, paths_of, services_of
 from deploy.fleet import Fleet, Host
 from deploy.found import Found
 from deploy.remote import Remote
+from deploy.showing import plain
 from deploy.survey import Trouble
 from spool.errors import SpoolError
 from spool.line import clean
@@ -272,7 +273,7 @@ class _Cut:
     def feed(self, data: bytes) -> None:
         *whole, self._rest = (self._rest + data).split(b"\n")
         for line in whole:
-            self._write(self._prefix + line.decode(errors="replace").rstrip("\r"))
+            self._write(self._prefix + plain(line.decode(errors="replace").rstrip("\r")))
 
     def end(self) -> None:
         if self._rest:

@@ -19,8 +19,24 @@ from spool.errors import Refused
 INSTALL = 900.0  # seconds for a version: a slow disk compiles for minutes
 PACKAGE = 900.0  # seconds for Debian's packages
 
-# The spool may lie beside the data, with a link to it.
-_GIVE = 'chown -R -h "$1" "$2" && { [ ! -L "$2/spool" ] || chown -R -h "$1" "$2/spool/"; }'
+# The spool may lie beside the data, with a link to it. A worker with an account of its own gets
+# its folders when it is let in: until then they are root's. What it wrote is read by it, too,
+# and nobody else comes through its folders. Claims are links of inputs, which are the primary's.
+_GIVE = """\
+owner=$1 folder=$2
+shift 2
+chown -R -h "$owner" "$folder" || exit
+[ ! -L "$folder/spool" ] || chown -R -h "$owner" "$folder/spool/" || exit
+for worker; do
+    [ -d "$folder/spool/workers/$worker" ] || continue
+    find "$folder/spool/workers/$worker" -type d -exec chown -h root:root {} + &&
+        find "$folder/spool/workers/$worker" -type f -links 1 ! -path '*/cur/*' \\
+            -exec chmod o+rw {} + || exit
+done"""
+
+# The half of a key that a power cut left is no key, and ssh-keygen would ask.
+_KEYGEN = """\
+rm -f "$1" "$1.pub" && ssh-keygen -q -t ed25519 -N '' -C "$2" -f "$1" && sync"""
 
 
 def plan(
@@ -100,6 +116,7 @@ def _check(shall: Desired, here: Found, *, offline: bool) -> None:
 def _prepare(wanted: Wanted, shall: Desired, here: Found) -> Iterator[Step]:
     yield from _packages(shall, here)
     yield from _account(shall, here)
+    yield from _given(wanted, shall, here)
     yield from _folders(shall, here)
     yield from _version(shall, here)
     yield from _models(shall, here)
@@ -113,7 +130,8 @@ def _packages(shall: Desired, here: Found) -> Iterator[Step]:
     lacking = sorted(PACKAGES[name] for name in shall.programs if name not in here.programs)
     if lacking:
         environment = ("env", "DEBIAN_FRONTEND=noninteractive")
-        install = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *lacking)
+        patient = ("-o", "DPkg::Lock::Timeout=300")  # a fresh machine updates itself
+        install = ("apt-get", *patient, "install", "-y", "-qq", "--no-install-recommends", *lacking)
         yield Step(
             phase=Phase.PREPARE,
             sentence=f"Debian's {', '.join(lacking)} installed",
@@ -129,19 +147,23 @@ def _account(shall: Desired, here: Found) -> Iterator[Step]:
         return
     name = where.account
     if name not in here.accounts:
-        new = ("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", where.var)
+        # A removal that was cut off may have left the group.
+        group = ("--gid", name) if name in here.groups else ("--user-group",)
+        new = ("useradd", "--system", *group, "--no-create-home", "--home-dir", where.var)
         more = ("--shell", "/usr/sbin/nologin", "--comment", "Model Runner", name)
         yield Step(
             phase=Phase.PREPARE,
             sentence=f"account {name} made: no shell, no password",
             commands=((*new, *more),),
         )
-    yield from _given(shall, here)
 
 
-def _given(shall: Desired, here: Found) -> Iterator[Step]:
+def _given(wanted: Wanted, shall: Desired, here: Found) -> Iterator[Step]:
     """Data that a removal has left is root's, for an account's number may become another's."""
     where, name = shall.paths, shall.paths.account
+    if where.mode == "user":
+        return
+    workers = [host.worker_name for host in admitting.remote_workers(wanted.fleet)]
     for path, role in ((where.data, shall.host.primary), (where.state, shall.host.worker)):
         entry = here.entries.get(path)
         if role is None or entry is None or entry.owner == f"{name}:{name}":
@@ -149,7 +171,7 @@ def _given(shall: Desired, here: Found) -> Iterator[Step]:
         yield Step(
             phase=Phase.PREPARE,
             sentence=f"{path}, which was there already, given to {name}",
-            commands=(("sh", "-c", _GIVE, "sh", f"{name}:{name}", path),),
+            commands=(("sh", "-c", _GIVE, "sh", f"{name}:{name}", path, *workers),),
             seconds=INSTALL,
         )
 
@@ -227,19 +249,20 @@ def _notes(shall: Desired, here: Found) -> Iterator[str]:
 
 
 def _key(shall: Desired, here: Found) -> Iterator[Step]:
-    """The worker's own key, which never leaves its host."""
+    """The worker's own key, which never leaves its host.
+
+    Its folder is the account's, so the account makes it: root would follow links there.
+    """
     where = shall.paths
     file = f"{where.ssh}/id_ed25519"
-    if not shall.remote_worker or here.entries.get(f"{file}.pub") is not None:
+    public = here.entries.get(f"{file}.pub")
+    if not shall.remote_worker or (file in here.entries and public is not None and public.text):
         return
-    comment = f"modelrunner worker {shall.host.worker_name}"
-    commands: list[Command] = [
-        ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", file)
-    ]
+    command: Command = ("sh", "-c", _KEYGEN, "sh", file)
     if where.mode == "system":
-        owner = f"{where.account}:{where.account}"
-        commands.append(("chown", owner, file, f"{file}.pub"))
-    yield Step(phase=Phase.PREPARE, sentence=f"key {file} made", commands=tuple(commands))
+        command = ("runuser", "-u", where.account, "--", *command)
+    comment = f"modelrunner worker {shall.host.worker_name}"
+    yield Step(phase=Phase.PREPARE, sentence=f"key {file} made", commands=((*command, comment),))
 
 
 def _admin_key(shall: Desired, here: Found, key: str) -> Iterator[Step]:

@@ -212,7 +212,13 @@ def _versions(base: str) -> tuple[str | None, list[str]]:
     whole = glob.glob(os.path.join(glob.escape(base), "versions", "*", ".complete"))
     target = _target(os.path.join(base, "current"))
     current = os.path.basename(target.rstrip("/")) if target else None
-    return current, sorted(os.path.basename(os.path.dirname(path)) for path in whole)
+    # Its Python leads to the system's, which an upgrade of that may have taken away.
+    folders = [folder for folder in map(os.path.dirname, whole) if _has_python(folder)]
+    return current, sorted(map(os.path.basename, folders))
+
+
+def _has_python(version: str) -> bool:
+    return os.path.exists(os.path.join(version, "bin", "python"))
 
 
 def _models(base: str) -> dict[str, str]:
@@ -249,6 +255,8 @@ def _entry(path: str, wants_text: bool, problems: list[str]) -> dict[str, Any] |
         "mode": stat.S_IMODE(info.st_mode),
         "text": _text(path) if wants_text and small and os.access(path, os.R_OK) else None,
         "target": _target(path) if kind == "link" else None,
+        # Later than now: the clock was put back since, and it tells nothing.
+        "changed": info.st_mtime if info.st_mtime <= time.time() else 0.0,
     }
 
 

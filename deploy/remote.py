@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import string
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +44,7 @@ wait "$p"; n=$?; kill "$q"; exit "$n"; fi
 if timeout -k 1 9 true 2>/dev/null; then timeout -k KILL "$n" "$@"
 else "$@"; fi; exit $?""".replace("KILL", str(KILL))
 
+_PLAIN = frozenset(string.ascii_letters + string.digits + " _-+=:,./@")
 _WITHOUT = "or leave sudo out of hosts.toml to run without root"
 
 
@@ -166,7 +168,7 @@ class Remote:
         began = time.monotonic()
         what = f"{self.host.name}: {shown(command)}"
         try:
-            channel = connection.execute(shlex.join(whole))
+            channel = connection.execute(for_any_shell(shlex.join(whole)))
         except SpoolError as e:
             raise self._named(e) from None
         try:
@@ -222,6 +224,12 @@ class Remote:
         else:
             what, hint = f"{name}: sudo does not let {user}: {said}", f"allow {user} in sudoers"
         raise Refused(what, f"{hint}, or log in as root, {_WITHOUT}")
+
+
+def for_any_shell(line: str) -> str:
+    """``line``, for sh, in words that every login shell takes: csh knows no quoted line breaks."""
+    coded = "".join(c if c in _PLAIN else "".join(f"\\0{b:03o}" for b in c.encode()) for c in line)
+    return f"""exec /bin/sh -c 'eval "$(printf %b "{coded}")"'"""
 
 
 def shown(command: Sequence[str]) -> str:

@@ -16,30 +16,36 @@ from deploy.grants import layout
 from deploy.paths import PRIMARY, RUNNER, SERVICES, Paths
 from deploy.steps import HostPlan, Phase, Step
 
+# userdel refuses while a process of the account lives, be it for a moment.
+_LEAVE = """\
+n=0; while pkill -KILL -u "$name" && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done"""
+
+# The account of all services: what a setup script left in the background ends, too.
+_DISMISS = f'name=$1\n{_LEAVE}\nuserdel "$name"'
+
 # The accounts of workers and colleagues, and the groups of models: grants made them, or we.
 _ACCOUNTS = """\
 getent passwd | awk -F: '$5 ~ /^Model Runner (worker|drop) / {print $1}' | while read -r name; do
-    pkill -KILL -u "$name"
+    LEAVE
     userdel "$name" || exit 1
-done
+done || exit 1
 getent group | cut -d: -f1 | grep -E '^mr-(workers|drops|model-|drop-)' | while read -r name; do
     groupdel "$name" || exit 1
-done"""
+done""".replace("LEAVE", _LEAVE)
 
 _UNLIST = """\
 [ -f "$1" ] || exit 0
-grep -v '^restrict,command="internal-sftp" .* modelrunner worker ' "$1" >"$1.new"
-chmod 600 "$1.new" && mv -f "$1.new" "$1"
-[ -s "$1" ] || rm -f "$1\""""
+file=$(readlink -f "$1") || exit 1
+cp -p "$file" "$file.new" || exit 1
+grep -v '^restrict,command="internal-sftp" .* modelrunner worker ' "$file" >"$file.new"
+[ $? -lt 2 ] || { rm -f "$file.new"; exit 1; }
+sync && mv -f "$file.new" "$file" || exit 1
+[ -s "$file" ] || rm -f "$file\""""
 
 # What a worker did not deliver yet is data; its locks and logs are not.
 _STATE = """\
 [ -d "$1" ] || exit 0
 [ -n "$(ls -A "$1/runs" 2>/dev/null)" ] || rm -rf "$1\""""
-
-# userdel leaves the group where nginx's account is in it.
-_DISMISS = """\
-userdel "$1" && { ! getent group "$1" >/dev/null || groupdel "$1"; }"""
 
 # userdel leaves the group where nginx's account is in it, too.
 _UNGROUP = 'if getent group "$1" >/dev/null; then groupdel "$1"; fi'
@@ -61,7 +67,9 @@ def plan_removal(fleet: Fleet, found: Mapping[str, Found]) -> dict[str, HostPlan
 
 def _steps(host: Host, here: Found) -> Iterator[Step]:
     where = paths_of(here)
-    if where.base not in here.entries and where.etc not in here.entries:
+    # The account goes last: a removal that was cut off goes on until there.
+    account = where.mode == "system" and where.account in here.accounts
+    if where.base not in here.entries and where.etc not in here.entries and not account:
         return
     phase = Phase.PRIMARY if host.primary is None else Phase.WORKERS
     yield from _services(host, here, where, phase)
@@ -119,7 +127,10 @@ def _root(host: Host, here: Found, where: Paths, phase: Phase) -> Iterator[Step]
             phase=phase,
             mark="-",
             sentence=f"account and group {where.account} removed",
-            commands=(("userdel", where.account), ("sh", "-c", _UNGROUP, "sh", where.account)),
+            commands=(
+                ("sh", "-c", _DISMISS, "sh", where.account),
+                ("sh", "-c", _UNGROUP, "sh", where.account),
+            ),
         )
 
 
@@ -157,10 +168,11 @@ def _folders(where: Paths, phase: Phase) -> Step:
 
 
 def _parents(where: Paths) -> tuple[str, ...]:
-    """Folders that we may have made, and that go if nothing else is in them."""
+    """Folders that we may have made, the deepest first; they go if nothing is in them."""
     if where.mode == "system":
         return ()
-    folders = (where.units, where.base, where.etc)
-    upper = [folder.rsplit("/", n)[0] for n in (1, 2) for folder in folders]
-    own = upper[0].rsplit("/", 1)[0]
-    return tuple(f for f in (*folders, *upper) if f.startswith(own))
+    home = where.base.rsplit("/", 3)[0]
+    own = (where.units, where.base.rsplit("/", 1)[0], where.etc.rsplit("/", 1)[0])
+    enabled = f"{home}/.config/systemd/user"
+    links = (f"{enabled}/default.target.wants", enabled, f"{home}/.config/systemd")
+    return (*own, where.units.rsplit("/", 1)[0], *links, f"{home}/.config")

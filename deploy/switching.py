@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -22,6 +23,7 @@ from deploy.steps import Command, Phase, Step
 from deploy.writing import is_so, written
 
 HEALTHY = 120.0  # seconds for a service to be well after its start
+CLOCKS = 2.0  # seconds within which a file's time and a service's cannot be compared
 START = 900.0  # seconds for a start in all: a primary may have to read its whole ledger
 
 _PHASES: dict[Service, Phase] = {
@@ -137,11 +139,22 @@ def _units(phase: Phase, names: Sequence[Service], shall: Desired, here: Found) 
 
 
 def _is_so(shall: Desired, here: Found, name: Service) -> bool:
-    """Whether what the service reads at its start is as it was found."""
+    """Whether what the service reads at its start is so, and was when it started."""
     puts = [shall.units[name]]
     if name == WORKER:
         puts += shall.files
-    return all(is_so(put, here.entries.get(put.path)) for put in puts)
+    if not all(is_so(put, here.entries.get(put.path)) for put in puts):
+        return False
+    return name == RUNNER or not any(_is_newer(here, name, put.path) for put in puts)
+
+
+def _is_newer(here: Found, name: Service, path: str) -> bool:
+    """Whether the file was written since the service started: an apply was cut off in between."""
+    state = here.services.get(name)
+    if state is None or not state.since:
+        return False
+    since = datetime.fromisoformat(state.since).timestamp()
+    return here.entries[path].changed > since + CLOCKS
 
 
 def _returns(shall: Desired, here: Found) -> bool:

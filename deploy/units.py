@@ -19,7 +19,7 @@ from deploy.paths import PRIMARY, RUNNER, WORKER, Paths, Service
 from spool.errors import Refused
 
 START_SECONDS = 300  # until ready; a primary that reads its ledger anew asks for more by itself
-WATCHDOG_SECONDS = 180  # without a sign of life, a primary or an agent is started again
+WATCHDOG_SECONDS = 300  # without a sign of life, a primary or an agent is started again
 STOP_SECONDS = {PRIMARY: 60, RUNNER: 90, WORKER: 30}  # from TERM to KILL
 _RESTART_SECONDS = {PRIMARY: 2, RUNNER: 1, WORKER: 5}
 
@@ -71,6 +71,7 @@ ProtectProc=invisible
 # - models may need devices (GPUs), 32-bit programs, personality(2) (debuggers, some Lisps).
 # Homes can be read, as far as their owners allow: many a model's interpreter lies in one.
 _RUNNER_BY_ROOT = """
+Environment={home}
 NoNewPrivileges=yes
 RestrictSUIDSGID=yes
 RestrictRealtime=yes
@@ -118,6 +119,8 @@ def argv_of(service: Service, where: Paths, host: Host, spool: str) -> tuple[str
     argv += ["--slots", str(host.worker.slots), "--state", where.state]
     if host.primary is None:
         argv += ["--ssh", where.ssh]
+    elif host.worker.models:  # the primary's folder holds those of all workers
+        argv += [word for name in sorted(host.worker.models) for word in ("--only", name)]
     return (*argv, "--runner", "unit")
 
 
@@ -167,11 +170,13 @@ def _unit_section(service: Service, *, system: bool, local: bool) -> str:
     if system and service != RUNNER:
         lines += ["Wants=network-online.target", "After=network-online.target"]
     if service == WORKER:
-        # Wanted, not required: a runner is never ended because an agent is. It starts first, so
-        # at shutdown it ends last, and the agent tells how its runs ended.
-        lines += [f"Wants={RUNNER}.service", f"After={RUNNER}.service"]
+        # Wanted, not required: a runner is never ended because an agent is.
+        lines.append(f"Wants={RUNNER}.service")
         if local:
             lines += [f"After={PRIMARY}.service"]
+    if service == RUNNER:
+        # So at shutdown it ends first, and the agent tells the primary that its runs are lost.
+        lines.append(f"After={WORKER}.service")
     lines.append("StartLimitIntervalSec=0")  # it tries on, however often it failed
     return "\n".join(lines) + "\n"
 
@@ -195,8 +200,13 @@ def _service_section(service: Service, where: Paths, argv: Sequence[str]) -> str
         # A model inherits the runner's limits, and programs that use select(2) break above 1024.
         lines += [f"WatchdogSec={WATCHDOG_SECONDS}", "LimitNOFILE=65536"]
         more = _SHUT_IN + (_SHUT_IN_BY_ROOT if system else "")
-    lines += [line for line in more.format(var=where.var).splitlines() if line]
+    lines += [line for line in more.format(var=where.var, home=_home(where)).splitlines() if line]
     return "\n".join(lines) + "\n"
+
+
+def _home(where: Paths) -> str:
+    """The models' HOME, as a word of a unit file: the account's own belongs to root."""
+    return _quoted(f"HOME={where.state}")
 
 
 def _command(where: Paths, argv: Sequence[str]) -> str:

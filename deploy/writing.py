@@ -25,9 +25,9 @@ def written(
     *,
     phase: Phase = Phase.PREPARE,
     after: tuple[Command, ...] = (),
-    undo: tuple[Command, ...] = (),
 ) -> Iterator[Step]:
-    """One step, or none. ``after``: what has to be done once it lies there."""
+    """One step, or none. ``after``: what has to be done once it lies there; if that fails, what
+    lay there before is put back."""
     if not is_so(put, entry):
         yield Step(
             phase=phase,
@@ -35,5 +35,4 @@ def written(
             put=put,
             before=entry.text if entry is not None else None,
             commands=after,
-            undo=undo,
         )

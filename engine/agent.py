@@ -18,7 +18,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -72,6 +72,7 @@ class Agent:
         rescan_queue: float = 0.0,
         log_pace: float = 0.0,
         turned: Callable[[], None] = lambda: None,
+        only: Collection[str] = (),
     ) -> None:
         self.claims = claims
         self.engine = engine
@@ -84,7 +85,7 @@ class Agent:
         self.voice = Voice(self.ring)
         self._turned = turned
         self._name_lost = threading.Event()  # another agent beats in our folder
-        self._catalog = Catalog(models, self.voice.complain)
+        self._catalog = Catalog(models, self.voice.complain, only)
         self._slots = slots
         self._rescan, self._rescan_queue = rescan, rescan_queue
         self._holding = Holding(self)

@@ -4,7 +4,7 @@ Every step is written down in the run directory before the next one begins, so
 that an agent that is restarted goes on where the last one stood. What an
 attempt *is* at any moment follows from files alone:
 
-* order.json is missing: nothing was begun; after a restart it is given back;
+* order.json is missing: nothing was begun; as the agent ends, or by the next, it is given back;
 * no exit.json: it runs, or waits to (the runner knows);
 * no final.json: it has ended and is to be packed;
 * its claim lies in ``cur/`` but its final report not in ``reports/``: deliver;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from engine.contract import Exit
@@ -16,11 +16,17 @@ from spool.manifest import Model, load_all
 
 
 class Catalog:
-    """Reloaded by the thread of the beats, and where a link was switched; read by all."""
+    """Reloaded by the thread of the beats, and where a link was switched; read by all.
 
-    def __init__(self, root: Path, complain: Callable[[str], None]) -> None:
+    ``only``: the models to run; empty: all that the folder holds.
+    """
+
+    def __init__(
+        self, root: Path, complain: Callable[[str], None], only: Collection[str] = ()
+    ) -> None:
         self._root = root
         self._complain = complain
+        self._only = frozenset(only)
         self._pauses = Pauses()
         self.grants = Grants()
         self.models: dict[str, Model] = {}
@@ -32,6 +38,11 @@ class Catalog:
         except (SpoolError, OSError) as e:
             self._complain(str(e))
             return
+        if self._only:
+            models = {name: model for name, model in models.items() if name in self._only}
+            missing = self._only - models.keys() - errors.keys()
+            errors = {name: why for name, why in errors.items() if name in self._only}
+            errors |= dict.fromkeys(sorted(missing), f"it is not in {self._root}")
         for name, why in errors.items():
             self._complain(f"model {name}: {why}")
         before, self.models = _states(self.models), models

@@ -37,6 +37,11 @@ PROGRAMS = {
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
+def pytest_configure() -> None:
+    """Where a narrow umask matters, a test sets its own; machines and accounts need to read."""
+    os.umask(0o022)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     listed = (ROOT / "debian-packages.txt").read_text().split()
     for mark in item.iter_markers("needs"):

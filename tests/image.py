@@ -100,10 +100,6 @@ def _furnish(root: Path) -> None:
         _in(root, "useradd", "--create-home", "--shell", "/bin/bash", name)
         _in(root, "install", "-d", "-m", "700", "-o", name, "-g", name, f"/home/{name}/.ssh")
     _in(root, "install", "-d", "-m", "700", "/root/.ssh")
-    logind = root / "etc/systemd/logind.conf.d"
-    logind.mkdir()
-    # else a user's manager is there for ten more seconds after the last logout
-    (logind / "tests.conf").write_text("[Login]\nUserStopDelaySec=0\n")
     allowed = root / "etc/sudoers.d/keeper"
     allowed.write_text(f"{KEEPER} ALL=(ALL) NOPASSWD: ALL\n")
     allowed.chmod(0o440)

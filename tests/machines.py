@@ -27,7 +27,9 @@ from tests.sshd import make_key
 from tests.system import wait_for
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_PLACE = Path("/run")  # not pytest's folders: it removes old ones, and would meet mounts there
 _REBOOT = 133  # nspawn's exit code when PID 1 asked for a reboot
+_OURS = f"{network.PREFIX}-"
 _MEMORY = "8g"  # at most, of what all machines of a test wrote
 
 
@@ -71,7 +73,7 @@ class Machine:
 
     def wait_up(self) -> None:
         """Until its sshd answers."""
-        wait_for(self._answers, f"{self.name} to boot; see {self.log}")
+        wait_for(self._answers, f"{self.name} to boot")
 
     def power_off(self) -> None:
         """As its power button does it."""
@@ -195,7 +197,6 @@ class Machines:
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         sweep()
-        self.folder = folder / "machines"
         self.ssh = folder / "ssh"
         self.ssh.mkdir(mode=0o700, parents=True)
         make_key(self.ssh / "id_ed25519")
@@ -203,10 +204,11 @@ class Machines:
         self.lan = Lan()
         self.machines: dict[str, Machine] = {}
         try:
-            self.folder.mkdir()
-            _mount("tmpfs", self.lan.stem, self.folder, f"size={_MEMORY},mode=755")
+            place = _PLACE / self.lan.stem
+            place.mkdir()
+            _mount("tmpfs", self.lan.stem, place, f"size={_MEMORY},mode=755")
             for name in names:
-                self.machines[name] = Machine(name, self.folder / name, keys, self.lan)
+                self.machines[name] = Machine(name, place / name, keys, self.lan)
             self._know()
             for machine in self.machines.values():
                 machine.switch_on()
@@ -263,9 +265,9 @@ def machines(folder: Path, *names: str) -> Iterator[Machines]:
 
 def sweep() -> None:
     """End what test runs left that were killed: the process in the name has ended."""
-    groups = [path.name for root in _hierarchies() for path in root.glob(f"{network.PREFIX}-*")]
-    for name in {*groups, *(source for source, _ in _mounts())}:
-        pid = name.removeprefix(f"{network.PREFIX}-").split("-")[0]
+    names = {path.name for root in (*_hierarchies(), _PLACE) for path in root.glob(f"{_OURS}*")}
+    for name in names:
+        pid = name.removeprefix(_OURS).split("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             _remove(name)
     network.sweep()
@@ -288,7 +290,7 @@ def _mount(kind: str, name: str, place: Path, options: str) -> None:
 def _mounts() -> list[tuple[str, str]]:
     """(source, place) of all of ours, the innermost first."""
     rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return [(row[0], row[1]) for row in reversed(rows) if row[0].startswith(network.PREFIX)]
+    return [(row[0], row[1]) for row in reversed(rows) if row[0].startswith(_OURS)]
 
 
 def _hierarchies() -> list[Path]:
@@ -306,6 +308,8 @@ def _remove(stem: str) -> None:
     for source, place in _mounts():
         if source.startswith(stem):
             subprocess.run(["umount", "--lazy", place], check=True)
+    for left in _PLACE.glob(f"{stem}*"):
+        left.rmdir()
     for left in Path("/run/systemd/nspawn/propagate").glob(f"{stem}*"):
         shutil.rmtree(left, ignore_errors=True)
 

@@ -146,7 +146,10 @@ def _account(grant: Grant, machine: Machine, spool: Spool) -> str:
 def _check_worker(name: str, account: str, machine: Machine, spool: Spool) -> None:
     """The folder is nobody else's, such as a worker's under the primary's own account."""
     cur = spool.entries.get(f"{names.worker_folder(name)}/{names.CUR}")
-    if cur is not None and cur.owner != account and cur.owner in machine.accounts:
+    free = {account}
+    if spool.owner.name != "root":
+        free.add("root")  # a deployment that was removed leaves it so: no worker of now has it
+    if cur is not None and cur.owner not in free and cur.owner in machine.accounts:
         folder = f"{spool.path}/{names.worker_folder(name)}"
         raise Refused(
             f"{folder} is that of a worker under the account {cur.owner}",

@@ -62,6 +62,7 @@ def _made(wanted: Wanted, host: Host, machines: Mapping[str, Found]) -> Found:
     if shall.remote_worker:
         key = f"{where.ssh}/id_ed25519.pub"
         entries[key] = Entry(kind="file", owner=owner, mode=0o644, text="ssh-ed25519 KEY worker\n")
+        entries[key.removesuffix(".pub")] = Entry(kind="file", owner=owner, mode=0o600)
     well = ServiceState(active="active", enabled=True)
     return msgspec.structs.replace(
         here,
@@ -134,6 +135,7 @@ def test_from_nothing_the_order_is_the_order_of_need() -> None:
         ("alpha", "/etc/modelrunner/primary.env", ["written"]),
         ("beta", "/etc/modelrunner/ssh/known_hosts", ["written", "restarted"]),
         ("beta", "/etc/modelrunner/ssh/id_ed25519.pub", ["made"]),
+        ("beta", "/etc/modelrunner/ssh/id_ed25519", ["made"]),
         ("beta", "/var/lib/modelrunner/worker", ["folders made: /var/lib/modelrunner/worker"]),
         ("beta", "/etc/systemd/system/modelrunner-runner.service", ["written", "restarted"]),
     ],
@@ -146,6 +148,47 @@ def test_one_thing_that_lacks_is_put_right_alone(name: str, path: str, expected:
     assert all(text.endswith(word) for text, word in zip(own, expected, strict=True)), own
     others = [one for other, one in planned.items() if other not in (name, "alpha")]
     assert not any(one.steps for one in others)
+
+
+def test_what_was_written_and_not_yet_read_is_read() -> None:
+    """An apply that was cut off between a service's file and its restart."""
+    machines = as_wanted()
+    for name, service, restarts in (
+        ("alpha", "modelrunner-primary", True),
+        ("beta", "modelrunner-worker", True),
+        ("beta", "modelrunner-runner", False),
+    ):
+        path = f"/etc/systemd/system/{service}.service"
+        for changed_at, due in ((1000.0, restarts), (961.0, False), (0.0, False)):
+            here = machines[name]
+            entry = msgspec.structs.replace(here.entries[path], changed=changed_at)
+            state = msgspec.structs.replace(here.services[service], since="1970-01-01T00:16:00Z")
+            cut = changed(
+                machines,
+                name,
+                entries={**here.entries, path: entry},
+                services={**here.services, service: state},
+            )
+            said = sentences(plan(WANTED, cut, GRANTED)[name])
+            assert (said[:1] != []) == due and all("restarted" in text for text in said[:1]), path
+
+
+def test_the_account_itself_makes_its_key() -> None:
+    """Root would follow links that the account put into its folder."""
+    planned = plan(WANTED, bare(), {})
+    commands = [
+        c for step in planned["beta"].steps for c in step.commands if "-t ed25519" in str(c)
+    ]
+    assert [command[:3] for command in commands] == [("runuser", "-u", "modelrunner")]
+
+
+def test_what_a_removal_left_halfway_is_taken_up() -> None:
+    groups: dict[str, tuple[str, ...]] = {"modelrunner": ("www-data",)}
+    made = plan(WANTED, bare(groups=groups), {})["beta"].steps[0].commands[0]
+    assert made[0] == "useradd" and "--gid" in made and "--user-group" not in made
+    left = changed(bare(), "beta", accounts={"modelrunner": "modelrunner"})
+    assert "account and group modelrunner removed" in sentences(plan_removal(FLEET, left)["beta"])
+    assert plan_removal(FLEET, bare())["beta"].steps == ()
 
 
 def test_a_runner_is_started_and_never_restarted() -> None:

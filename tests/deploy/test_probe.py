@@ -123,7 +123,10 @@ def test_entries_are_told_as_they_lie(tmp_path: Path) -> None:
     whole = asked(tmp_path, looks=looks, texts=looks)
     entries = said(whole).entries
     owner = f"{pwd.getpwuid(os.getuid()).pw_name}:{group()}"
-    assert entries[looks[0]] == Entry(kind="file", owner=owner, mode=0o640, text="grün\n")
+    written = os.stat(looks[0]).st_mtime
+    assert entries[looks[0]] == Entry(
+        kind="file", owner=owner, mode=0o640, text="grün\n", changed=written
+    )
     assert (entries[looks[1]].kind, entries[looks[1]].target) == ("link", "nowhere")
     assert (entries[looks[2]].kind, entries[looks[2]].text) == ("file", None)
     assert entries[looks[3]].kind == "other" and entries[looks[5]].kind == "folder"
@@ -140,16 +143,24 @@ def test_versions_and_models_are_those_that_were_installed_whole(tmp_path: Path)
     where = paths("user", str(tmp_path), "")
     install(where, "0.1.0+aaa", "0.1.0+bbb")
     Path(where.version("0.1.0+half")).mkdir()
+    install_version(where, "0.1.0+old").joinpath("bin/python").unlink()  # with the system's
     found = said(asked(tmp_path))
     assert (found.versions, found.version) == (("0.1.0+aaa", "0.1.0+bbb"), "0.1.0+aaa")
     assert found.models == {"spring-2": "0123abcd"}
 
 
+def install_version(where: Paths, version: str) -> Path:
+    folder = Path(where.version(version))
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/python").touch()
+    (folder / ".complete").touch()
+    return folder
+
+
 def install(where: Paths, *versions: str) -> None:
     """Versions, the first in use; a model, a broken link, and a folder that is no link."""
     for version in versions:
-        Path(where.version(version)).mkdir(parents=True)
-        Path(where.version(version), ".complete").touch()
+        install_version(where, version)
     Path(where.current).symlink_to(f"versions/{versions[0]}")
     Path(where.model_versions, "spring-2-0123abcd").mkdir(parents=True)
     Path(where.models).mkdir()
@@ -288,5 +299,6 @@ def find(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def fake(path: Path, script: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # it may be a link to the real one
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)

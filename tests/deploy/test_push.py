@@ -234,6 +234,13 @@ def test_a_command_that_does_not_end(
     assert failed.output == (("begun",) if isinstance(error, Lost) else ())
 
 
+def test_what_takes_itself_back_does_not_where_it_was_ended(alpha: Here) -> None:
+    alpha.raises["touch"] = Overdue("alpha: too slow", "see why")
+    step = Step(phase=Phase.PREPARE, sentence="t", commands=(("touch", "x"),), atomic=True)
+    failed = failure(alpha, step)
+    assert not failed.undone and failed.left == "what it did until then stays"
+
+
 # --- inputs --------------------------------------------------------------------------
 
 

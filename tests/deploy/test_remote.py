@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shlex
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 from deploy import remote as remote_module
 from deploy.exchange import MOST
 from deploy.fleet import Host
-from deploy.remote import Ended, Lost, Overdue, Remote, shown
+from deploy.remote import Ended, Lost, Overdue, Remote, for_any_shell, shown
 from spool.errors import Refused, SpoolError, Unreachable
 from tests.sshd import Sshd, make_key, sshd
 from tests.system import wait_for
@@ -65,6 +67,15 @@ def test_a_command_arrives_as_it_is_and_its_end_comes_back(alpha: Remote) -> Non
     assert ended == Ended(7, b"given\n/\n", b"C\n")
     assert "/usr/sbin" in alpha.run(["sh", "-c", "echo $PATH"]).out.decode().strip().split(":")
     assert alpha.run(["no-such-program"]).code == 127
+
+
+def test_every_login_shell_takes_our_words() -> None:
+    """csh has no quoted line breaks and reads !, fish takes a backslash before another away."""
+    line = shlex.join(["printf", "%s", "it's\n!!\\\\ $(id) grün"])
+    words = for_any_shell(line)
+    assert not set(words.split("'")[1]) & set("\n!'") and "\\\\" not in words
+    said = subprocess.run(["sh", "-c", words], capture_output=True, check=True).stdout
+    assert said.decode() == "it's\n!!\\\\ $(id) grün"
 
 
 def test_who_logged_in_and_through_which_port(alpha: Remote, server: Sshd) -> None:

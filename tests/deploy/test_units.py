@@ -106,7 +106,7 @@ def test_an_agents_end_is_its_own() -> None:
     for mode in ("system", "user"):
         agent = _text(WORKER, paths(mode, "/home/k", "k"))
         assert "KillMode=process\n" in agent
-        assert f"Wants={RUNNER}.service\nAfter={RUNNER}.service\n" in agent
+        assert f"Wants={RUNNER}.service\n" in agent
         assert "Requires=" not in agent
 
 
@@ -168,3 +168,19 @@ def test_the_supervisor_is_told_the_same() -> None:
         assert bool(told.env_file) == (service == PRIMARY)
         assert (told.watchdog_seconds is None) == (service == RUNNER)
         assert json.loads(text)["stop_seconds"] == units.STOP_SECONDS[service]
+
+
+def test_a_worker_beside_the_primary_runs_its_own_models_alone() -> None:
+    """The primary's folder holds those of all workers, without what setup would make."""
+    where = paths("system", "/root", "root")
+    both = Host(name="a", address="h", primary=Primary(), worker=Worker(models=("two", "one")))
+    argv = units.argv_of(WORKER, where, both, "/var/lib/modelrunner/data/spool")
+    assert argv[argv.index("--only") :][:4] == ("--only", "one", "--only", "two")
+    assert "--only" not in units.argv_of(WORKER, where, WORKER_HOST, SPOOL)
+
+
+def test_at_shutdown_the_runner_ends_first_so_that_the_agent_can_tell() -> None:
+    where = paths("system", "/root", "root")
+    assert f"After={WORKER}.service" in _text(RUNNER, where)
+    assert f"After={RUNNER}.service" not in _text(WORKER, where)
+    assert f"Wants={RUNNER}.service" in _text(WORKER, where)

@@ -97,6 +97,7 @@ class Keeper:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=SECONDS,
+            umask=0o077,  # as careful keepers have it: hosts' services must read all the same
         )
         sys.stdout.write(f"--- deploy {' '.join(words)}: {ended.returncode}\n{ended.stdout}\n")
         assert ended.returncode == code, ended.stdout

@@ -19,7 +19,11 @@ pytestmark = [
 
 def left_by(stem: str) -> list[str]:
     """Mounts, cgroups and processes of machines whose names begin so."""
-    places = [*Path("/sys/fs/cgroup").glob(f"**/{stem}*"), *Path("/run/netns").glob(f"{stem}*")]
+    places = [
+        *Path("/run").glob(f"{stem}*"),
+        *Path("/sys/fs/cgroup").glob(f"**/{stem}*"),
+        *Path("/run/netns").glob(f"{stem}*"),
+    ]
     mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if stem in line]
     return [*mounts, *map(str, places)]
 

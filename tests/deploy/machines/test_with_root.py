@@ -279,10 +279,15 @@ def test_a_machine_that_is_off_is_named(keeper: Keeper, story: Story) -> None:
 
 
 def test_remove_leaves_nothing_but_the_data(keeper: Keeper, story: Story) -> None:
+    keeper.shut("beta", "gamma")
+    job = keeper.submit("both", "removed")
+    wait_claimed(keeper, job)
     keeper.deploy("remove", "--yes")
+    story.jobs.append(job)
     for machine in every(keeper):
         left = footprint.difference(story.bare[machine.name], footprint.files(machine))
-        assert [line for line in left if f" {DATA}" not in line] == []
+        left = [line for line in left if f" {DATA}" not in line]
+        assert left == [], "\n".join(left)
     data = keeper.folder / "data"
     shutil.copytree(keeper.machines["alpha"].path(f"{DATA}/data"), data, symlinks=True)
     subprocess.run(
@@ -293,10 +298,12 @@ def test_remove_leaves_nothing_but_the_data(keeper: Keeper, story: Story) -> Non
 
 
 def test_the_data_that_was_left_is_taken_up_again(keeper: Keeper, story: Story) -> None:
+    """Also the job whose run the removal has ended."""
+    keeper.open("beta", "gamma")
     keeper.deploy("apply", "--yes")
     _trust(keeper)
     for job in story.jobs:
-        assert keeper.job(job)["status"] == "COMPLETE"
+        keeper.wait(job, "COMPLETE")
     runs_on_both(keeper, "at-last")
 
 
