@@ -16,6 +16,8 @@ from typing import Any
 
 import click
 
+from primary.roles import ROLES, Role
+
 # name: (module, attribute, one line of help)
 COMMANDS = {
     "serve": ("modelrunner", "serve", "Run the primary: ledger, spool, API and pages."),
@@ -36,6 +38,7 @@ COMMANDS = {
         "completion",
         "Print what completes all this in a shell.",
     ),
+    "key": ("primary.keycommands", "key", "Make access keys, list them, take them back."),
     "ledger": ("modelrunner", "ledger", "Verify, show or export the ledger."),
     "deploy": ("deploy.commands", "deploy", "Set up hosts over SSH, and look after them."),
     "spool": (
@@ -166,9 +169,15 @@ def _address(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tu
     "--admin-key",
     envvar="MODELRUNNER_ADMIN_KEY",
     metavar="KEY",
-    help="Who has it may kill jobs; needed where other machines can reach us.  "
-    "[env: MODELRUNNER_ADMIN_KEY]",
+    help="Who has it may do everything. It, or one of 'modelrunner key add', is needed where "
+    "other machines can reach us.  [env: MODELRUNNER_ADMIN_KEY]",
 )
+@click.option(
+    "--anonymous", type=click.Choice(ROLES), metavar="ROLE",
+    help="What may be done without a key: none, read, submit or admin. As anonymous below "
+    "[access] in DATA/config.toml, and above it; else admin where nobody but this machine can "
+    "reach us, and submit elsewhere.",
+)  # fmt: skip
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="A further name of ours.")
 @click.option(
     "--allow-url", "allow_urls", multiple=True, metavar="HOST",
@@ -190,6 +199,7 @@ def serve(
     models: Path,
     slots: int,
     admin_key: str | None,
+    anonymous: Role | None,
     hosts: tuple[str, ...],
     allow_urls: tuple[str, ...],
     behind_proxy: bool,
@@ -211,6 +221,7 @@ def serve(
             allow_urls=allow_urls,
             behind_proxy=behind_proxy,
             accel=accel,
+            anonymous=anonymous,
         )
     )
 

@@ -1,4 +1,4 @@
-"""Small files of the data directory that are nobody else's business: written whole, synced, 0600."""
+"""Small files of the data directory that are nobody else's business: whole, synced, 0600."""
 
 from __future__ import annotations
 

@@ -61,7 +61,9 @@ class Gate:
                 401,
                 "the key that was sent is none of this server's, or none any more; ask its "
                 "keeper for one" + ("" if known.role == "none" else ", or ask without it"),
-                headers={"WWW-Authenticate": f'{CHALLENGE["WWW-Authenticate"]}, error="invalid_token"'},
+                headers={
+                    "WWW-Authenticate": f'{CHALLENGE["WWW-Authenticate"]}, error="invalid_token"'
+                },
             )
         return self._signed_in(key, known)
 
@@ -118,8 +120,8 @@ def _chosen(admin_key: str | None) -> AccessKey | None:
 
 
 def _bearer(headers: Headers) -> bytes | None:
-    """The key in the Authorization header, as bytes (headers are latin-1); None if none is."""
+    """The key in the Authorization header, as bytes; None if none is, or an empty one."""
     scheme, _, given = headers.get("Authorization").partition(" ")
     if scheme.lower() != "bearer":
         return None
-    return given.strip().encode("latin-1", errors="replace")
+    return given.strip().encode("latin-1", errors="replace") or None  # as headers come

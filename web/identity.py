@@ -6,12 +6,19 @@ from typing import NamedTuple
 
 from ledger.jobs import Job
 from primary.roles import Role, reaches
+from web.declarations import Need
 from web.problems import Problem
 
 HOW = (
     "sign in at /signin in the browser, or send the key as 'Authorization: Bearer <key>' "
     "(MODELRUNNER_KEY for our own client)"
 )
+_ABILITIES: dict[Role, str] = {
+    "none": "do nothing",
+    "read": "look at everything",
+    "submit": "look at everything, submit jobs, and kill those that it has submitted",
+    "admin": "do everything",
+}
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="Model Runner"'}
 
 
@@ -24,6 +31,16 @@ class Who(NamedTuple):
     @property
     def signed_in(self) -> bool:
         return self.name is not None
+
+    @property
+    def title(self) -> str:
+        """Their key's name, and its role where the name does not say it."""
+        return self.role if self.name in (None, self.role) else f"{self.name} ({self.role})"
+
+    @property
+    def abilities(self) -> str:
+        """The end of a sentence: they may ..."""
+        return _ABILITIES[self.role]
 
     def may(self, needed: Role) -> bool:
         return reaches(self.role, needed)
@@ -41,6 +58,11 @@ class Who(NamedTuple):
     def by(self, address: str) -> str:
         """What the ledger has of them."""
         return f"{self.name}@{address}" if self.name is not None else address
+
+
+def role_for(need: Need) -> Role:
+    """The role without which a request is refused before its job is looked at."""
+    return "read" if need == "kill" else need
 
 
 def refusal(who: Who, needed: Role) -> Problem:
