@@ -12,11 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
-
-from primary.roles import ROLES, Role
 
 # name: (module, attribute, one line of help)
 COMMANDS = {
@@ -173,7 +171,7 @@ def _address(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tu
     "other machines can reach us.  [env: MODELRUNNER_ADMIN_KEY]",
 )
 @click.option(
-    "--anonymous", type=click.Choice(ROLES), metavar="ROLE",
+    "--anonymous", type=click.Choice(("none", "read", "submit", "admin")), metavar="ROLE",
     help="What may be done without a key: none, read, submit or admin. As anonymous below "
     "[access] in DATA/config.toml, and above it; else admin where nobody but this machine can "
     "reach us, and submit elsewhere.",
@@ -199,7 +197,7 @@ def serve(
     models: Path,
     slots: int,
     admin_key: str | None,
-    anonymous: Role | None,
+    anonymous: Literal["none", "read", "submit", "admin"] | None,
     hosts: tuple[str, ...],
     allow_urls: tuple[str, ...],
     behind_proxy: bool,

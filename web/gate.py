@@ -49,6 +49,10 @@ class Gate:
         """Whether there is any key to sign in with."""
         return self._chosen is not None or bool(self._keys.keys())
 
+    def trouble(self) -> str:
+        """Why the file of keys does not count as it is now, or ""."""
+        return self._keys.trouble()
+
     def who(self, headers: Headers, address: str) -> Who:
         """Who asks. Raises Problem for a bearer that is no key."""
         known = self.by_cookie(headers)

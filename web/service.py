@@ -90,7 +90,8 @@ class Service:
 
     def doctor(self) -> bottle.HTTPResponse:
         """GET /doctor"""
-        findings = self._primary.findings()
+        trouble = self._site.gate.trouble()
+        findings = [*self._primary.findings(), *([trouble] if trouble else [])]
         if self._site.wants_page():
             return self._site.page("doctor", {"findings": findings})
         return self._site.reply(shapes.Findings(findings))
