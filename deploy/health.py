@@ -38,9 +38,7 @@ def primary_command(where: Paths, listen: str, version: str, seconds: float) -> 
     return (*_module(where, "primary", listen), *_expected(version, seconds))
 
 
-def worker_command(
-    where: Paths, role: Primary, name: str, version: str, seconds: float
-) -> Command:
+def worker_command(where: Paths, role: Primary, name: str, version: str, seconds: float) -> Command:
     """On the primary's host: until it has heard that worker, in that version."""
     # Asked without a key where that will do: an admin key is shown to nobody for nothing.
     keyed = ("--key-file", where.primary_env) if role.anonymous == "none" else ()

@@ -202,8 +202,14 @@ def test_what_root_makes_belongs_to_the_primarys_account(open_to_all: Path) -> N
     assert target.read_text() == "root's"
 
 
+def test_another_user_is_told_whose_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(Refused, match="belongs to user"), private.as_owner(tmp_path):
+        raise AssertionError("it is let in")
+
+
 @pytest.mark.root
-def test_another_user_is_told_whose_it_is(tmp_path: Path) -> None:
+def test_root_becomes_the_owner_and_root_again(tmp_path: Path) -> None:
     with private.as_owner(tmp_path):
         assert os.geteuid() == tmp_path.stat().st_uid
     os.chown(tmp_path, 12345, 12345)
