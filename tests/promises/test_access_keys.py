@@ -50,7 +50,9 @@ class Server:
     ) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self._netloc, timeout=60)
         try:
-            connection.request(method, path, body, {"Accept": "application/json"} | (headers or {}))
+            connection.request(
+                method, path, body, {"Accept": "application/json"} | dict(headers or {})
+            )
             answer = connection.getresponse()
             told = {name.lower(): value for name, value in answer.getheaders()}
             return answer.status, told, answer.read()
