@@ -75,7 +75,7 @@ def refusal(who: Who, needed: Role) -> Problem:
             f"{who.role}; ask the server's keeper for another",
         )
     if who.role == "none":
-        return Problem(401, f"{what} needs a key here: {HOW}", headers=CHALLENGE)
+        return Problem(401, f"{what} needs a key: {HOW}", headers=CHALLENGE)
     return Problem(403, f"{what} needs a key of the role {needed}: {HOW}")
 
 

@@ -224,7 +224,7 @@ def test_a_server_that_shows_nothing_without_a_key(chromium: Browser, tmp_path: 
     browsing.add_models(system)
     try:
         system.start(0, "--anonymous=none")
-        key = accesskeys.add(system.data, "cy", "read")
+        key, _ = (accesskeys.add(system.data, name, "read") for name in ("cy", "dee"))
         with browsing.opened(chromium, system.address, expected=("401",)) as page:
             page.goto("/jobs?state=RUNNING")
             expect(page.get_by_role("navigation", name="Pages").get_by_role("link")).to_have_count(
