@@ -69,6 +69,28 @@ def grant_command(fleet: Fleet, host: Host, there: Found, *, dry_run: bool = Fal
     return (*argv, *(("--dry-run",) if dry_run else ()))
 
 
+def notes(fleet: Fleet, host: Host, here: Found) -> Iterator[str]:
+    """Who is let in on the primary's machine, though hosts.toml does not name it (any more).
+
+    It may have been granted by hand, so nothing is taken away.
+    """
+    if host.primary is None:
+        return
+    named = {other.worker_name for other in remote_workers(fleet)}
+    where = paths_of(here)
+    for name in here.let_in:
+        if name in named:
+            continue
+        if mode_of(here) == "system":
+            away = f"{where.current}/bin/modelrunner spool revoke {name}"
+        else:
+            away = f"remove its line from {here.home}/.ssh/authorized_keys"
+        yield (
+            f"worker {name} is let in here, and hosts.toml has no such worker; "
+            f"this takes it away: {away}"
+        )
+
+
 def steps(
     fleet: Fleet, host: Host, found: Mapping[str, Found], granted: Mapping[str, bool]
 ) -> Iterator[Step]:

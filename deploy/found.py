@@ -56,6 +56,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     host_keys: tuple[str, ...]  # "TYPE KEY" of its sshd
     port: int  # of the sshd that the login came through
     free: int  # bytes, where var lies or will lie
+    let_in: tuple[str, ...] = ()  # workers that may come in: by an account of their own, or a key
     reboot_line: bool = False  # crontab has our @reboot line
     problems: tuple[str, ...] = ()  # what makes a plan impossible, each with what to do
     notes: tuple[str, ...] = ()  # what the keeper should know: a wrong clock, a full disk

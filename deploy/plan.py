@@ -61,7 +61,7 @@ def plan(
             *fronting.steps(shall, here),
             *admitting.steps(fleet, host, found, granted),
         ]
-        notes = tuple(_notes(shall, here))
+        notes = (*_notes(shall, here), *admitting.notes(fleet, host, here))
         plans[host.name] = HostPlan(host=host.name, steps=tuple(steps), notes=notes)
     return checking.added(wanted, found, plans)
 

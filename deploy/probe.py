@@ -28,6 +28,8 @@ SKEW = 300  # seconds
 ROOM = 1 << 30  # bytes
 LARGEST = 1 << 20  # bytes of a text
 PATIENCE = 20  # seconds for a program
+ACCOUNT = "Model Runner worker "  # the comment of a worker's account, before its name
+KEY = " modelrunner worker "  # the comment of a worker's key, before its name
 PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -73,6 +75,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
         "host_keys": _host_keys(),
         "port": request["port"],
         "free": _free(ask["var"]),
+        "let_in": _let_in(user, root),
         "reboot_line": _has_line(_said("crontab", "-l"), request["reboot_mark"]),
         "problems": problems,
         "notes": [*_clock_notes(request["now"]), *_disk_notes(ask), *_other_notes()],
@@ -138,6 +141,19 @@ def _groups(names: list[str]) -> dict[str, list[str]]:
         except KeyError:
             continue
     return found
+
+
+def _let_in(user: pwd.struct_passwd, root: bool) -> list[str]:
+    """The workers that reach the spool of this host: with root by accounts, else by keys.
+
+    A worker that was shut out keeps its account, without its groups.
+    """
+    if root:
+        able = {name for group in grp.getgrall() for name in group.gr_mem}
+        said = [one.pw_gecos for one in pwd.getpwall() if one.pw_name in able]
+        return sorted(text[len(ACCOUNT) :] for text in said if text.startswith(ACCOUNT))
+    lines = _text(user.pw_dir + "/.ssh/authorized_keys").splitlines()
+    return sorted(line.rpartition(KEY)[2] for line in lines if KEY in line and line[0] != "#")
 
 
 def _host_keys() -> list[str]:

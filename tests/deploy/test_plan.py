@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploy import fronting
+from deploy import admitting, fronting
 from deploy.commanding import command_all
 from deploy.desired import Wanted, desired
 from deploy.fleet import Fleet, Host, Primary, Worker
@@ -245,6 +245,18 @@ def test_a_model_that_hosts_toml_names_no_more_is_taken_away() -> None:
     machines = as_wanted()
     machines = changed(machines, "gamma", models={**machines["gamma"].models, "old": "4"})
     assert sentences(plan(WANTED, machines, GRANTED)["gamma"]) == ["models taken away: old"]
+
+
+def test_a_worker_that_hosts_toml_names_no_more_is_told_and_kept() -> None:
+    machines = changed(as_wanted(), "alpha", let_in=("beta", "gamma", "old"))
+    told = plan(WANTED, machines, GRANTED)
+    assert [note.split(",")[0] for note in told["alpha"].notes] == ["worker old is let in here"]
+    assert told["alpha"].notes[0].endswith("/bin/modelrunner spool revoke old")
+    assert not told["beta"].notes and not any(its.steps for its in told.values())
+    machines = bare(uid=1000, user="ann", home="/home/ann", root=False, manager="none")
+    lacking = changed(machines, "alpha", let_in=("old",))
+    notes = list(admitting.notes(FLEET, ALPHA, lacking["alpha"]))
+    assert len(notes) == 1 and notes[0].endswith("from /home/ann/.ssh/authorized_keys")
 
 
 def test_the_admin_key_is_made_once_and_shown_nowhere() -> None:

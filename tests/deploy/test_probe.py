@@ -232,6 +232,30 @@ def test_our_line_in_the_crontab_is_seen(tmp_path: Path) -> None:
     assert not said(asked(tmp_path), change).reboot_line
 
 
+def test_the_workers_that_are_let_in_are_told(tmp_path: Path) -> None:
+    lines = [
+        'restrict,command="internal-sftp" ssh-ed25519 AAAA modelrunner worker beta',
+        "# ssh-ed25519 AAAA modelrunner worker commented",
+        "ssh-ed25519 AAAA ann@laptop",
+    ]
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/authorized_keys").write_text("\n".join(lines))
+    here = {
+        "_let_in(user, root)": "_let_in(user, False)",
+        "user.pw_dir + ": f"{str(tmp_path)!r} + ",
+    }
+    assert said(asked(tmp_path), here).let_in == ("beta",)
+    name = "mr-somebody"
+    accounts = f"[type('A', (), dict(pw_name={name!r}, pw_gecos='Model Runner worker x.y'))]"
+    for members, expected in (([name], ("x.y",)), ([], ())):
+        with_root = {
+            "_let_in(user, root)": "_let_in(user, True)",
+            "pwd.getpwall()": accounts,
+            "grp.getgrall()": f"[type('G', (), dict(gr_mem={members!r}))]",
+        }
+        assert said(asked(tmp_path), with_root).let_in == expected
+
+
 def test_what_would_break_is_said(tmp_path: Path) -> None:
     for_all = {"if root and private": "if False"}  # whoever runs the tests, with which Python
     assert said(asked(tmp_path), for_all).problems == ()

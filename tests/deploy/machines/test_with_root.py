@@ -278,6 +278,18 @@ def test_a_machine_that_is_off_is_named(keeper: Keeper, story: Story) -> None:
     del story
 
 
+def test_a_worker_that_hosts_toml_names_no_more_is_told(keeper: Keeper, story: Story) -> None:
+    keeper.hosts(HOSTS.partition("[hosts.gamma]")[0])
+    said = keeper.deploy("plan")
+    told, _, away = said.partition("this takes it away: ")
+    assert "worker gamma is let in here" in told
+    keeper.machines["alpha"].run("sh", "-c", away.splitlines()[0])
+    assert "gamma" not in keeper.deploy("plan")
+    keeper.hosts(HOSTS)
+    assert "let in" in keeper.deploy("apply", "--yes")
+    story.jobs += runs_on_both(keeper, "old-model")
+
+
 def test_remove_leaves_nothing_but_the_data(keeper: Keeper, story: Story) -> None:
     keeper.shut("beta", "gamma")
     job = keeper.submit("both", "removed")
