@@ -37,7 +37,6 @@ _LOOK = 0.5  # seconds between two looks at a log that is followed
 
 def main(arguments: list[str]) -> int:
     """Returns the exit code: 0, 1 if something could not be done, 2 for wrong arguments."""
-    os.umask(0o077)
     options = _parser().parse_intermixed_args(arguments)
     names = options.names or known(options.etc)
     services = [Kept(name, options.etc, options.logs) for name in names]
@@ -281,4 +280,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # logs and sockets are the account's alone
     sys.exit(main(sys.argv[1:]))

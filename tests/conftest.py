@@ -33,13 +33,21 @@ PROGRAMS = {
     "systemd-container": "systemd-nspawn",
     "util-linux": "setpriv",
 }
+UMASK = 0o022
 # Where servers and the keeper's programs lie, also for an ordinary user.
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 def pytest_configure() -> None:
     """Where a narrow umask matters, a test sets its own; machines and accounts need to read."""
-    os.umask(0o022)
+    os.umask(UMASK)
+
+
+@pytest.fixture(autouse=True)
+def umask_as_before() -> Iterator[None]:
+    """What a test leaves behind here would befall others, much later."""
+    yield
+    assert os.umask(UMASK) == UMASK, "the test has changed the umask for those after it"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

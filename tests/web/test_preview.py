@@ -7,7 +7,7 @@ import io
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from web import preview
@@ -54,10 +54,11 @@ def test_kind_and_type_follow_the_name(path: str, kind: str, type: str) -> None:
 
 @settings(deadline=None)
 @given(st.text())
+@example("report.DOCX")  # openxmlformats, which no browser runs
 def test_no_name_gets_a_type_that_a_browser_runs(path: str) -> None:
     running = ("html", "xml", "javascript", "wasm", "flash", "ecmascript")
-    type = preview.content_type(path)
-    assert type == "image/svg+xml" or not any(word in type for word in running)
+    type = preview.content_type(path).partition(";")[0]
+    assert type == "image/svg+xml" or not type.endswith(running)
 
 
 def test_the_content_decides_whether_it_is_text() -> None:
