@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -36,6 +36,7 @@ COMMANDS = {
         "completion",
         "Print what completes all this in a shell.",
     ),
+    "key": ("primary.keycommands", "key", "Make access keys, list them, take them back."),
     "ledger": ("modelrunner", "ledger", "Verify, show or export the ledger."),
     "deploy": ("deploy.commands", "deploy", "Set up hosts over SSH, and look after them."),
     "spool": (
@@ -166,9 +167,15 @@ def _address(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tu
     "--admin-key",
     envvar="MODELRUNNER_ADMIN_KEY",
     metavar="KEY",
-    help="Who has it may kill jobs; needed where other machines can reach us.  "
-    "[env: MODELRUNNER_ADMIN_KEY]",
+    help="Who has it may do everything. It, or one of 'modelrunner key add', is needed where "
+    "other machines can reach us.  [env: MODELRUNNER_ADMIN_KEY]",
 )
+@click.option(
+    "--anonymous", type=click.Choice(("none", "read", "submit", "admin")), metavar="ROLE",
+    help="What may be done without a key: none, read, submit or admin. As anonymous below "
+    "[access] in DATA/config.toml, and above it; else admin where nobody but this machine can "
+    "reach us, and submit elsewhere.",
+)  # fmt: skip
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="A further name of ours.")
 @click.option(
     "--allow-url", "allow_urls", multiple=True, metavar="HOST",
@@ -190,6 +197,7 @@ def serve(
     models: Path,
     slots: int,
     admin_key: str | None,
+    anonymous: Literal["none", "read", "submit", "admin"] | None,
     hosts: tuple[str, ...],
     allow_urls: tuple[str, ...],
     behind_proxy: bool,
@@ -211,6 +219,7 @@ def serve(
             allow_urls=allow_urls,
             behind_proxy=behind_proxy,
             accel=accel,
+            anonymous=anonymous,
         )
     )
 

@@ -54,9 +54,9 @@ JobOrId = str | Job
 class Client:
     """A primary at ``server`` (default: $MODELRUNNER_SERVER, else http://localhost:8080).
 
-    ``key`` is the admin key (default: $MODELRUNNER_KEY); killing needs it where the
-    primary listens beyond its own machine. ``timeout`` is in seconds without a byte,
-    ``tries`` how often a request is made whose connection drops.
+    ``key`` is yours (default: $MODELRUNNER_KEY); where the primary listens beyond its own
+    machine, killing needs one, and more where its keeper says so. ``timeout`` is in seconds
+    without a byte, ``tries`` how often a request is made whose connection drops.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ class Answer(NamedTuple):
 
 
 class Connection:
-    """A server's address and the admin key. Each request has a connection of its own."""
+    """A server's address and a key. Each request has a connection of its own."""
 
     def __init__(
         self, server: str, key: str | None, *, timeout: float = TIMEOUT, tries: int = TRIES

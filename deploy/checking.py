@@ -41,7 +41,7 @@ def _look(fleet: Fleet, worker: str, there: Found, version: str) -> Step:
     return Step(
         phase=Phase.CHECK,
         sentence=f"worker {worker} is seen by the primary, in version {version}",
-        commands=(worker_command(where, role.listen, worker, version, PATIENCE),),
+        commands=(worker_command(where, role, worker, version, PATIENCE),),
         hint=f"modelrunner deploy logs shows what worker {worker} says",
         seconds=PATIENCE + 30,
     )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from primary.roles import Role
+
 
 class Primary(msgspec.Struct, frozen=True, kw_only=True):
     """The role of the one host with the ledger, the spool, the API and the pages."""
@@ -13,6 +15,7 @@ class Primary(msgspec.Struct, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8080"  # HOST:PORT of the primary's own HTTP server
     names: tuple[str, ...] = ()  # what browsers call it, besides its address
     allow_urls: tuple[str, ...] = ()  # serve --allow-url
+    anonymous: Role | None = None  # serve --anonymous
     nginx: bool = False  # in front of it, on the ports 80 and 443
     tls: bool = True  # nginx speaks HTTPS, and leads HTTP there
     certificate: str | None = None  # paths on the host; without them one is made, self-signed

@@ -1,7 +1,7 @@
 """Whether a service is well, asked where the primary runs, in a version's venv.
 
     python -m deploy.health primary --url URL --version V --seconds N
-    python -m deploy.health worker --url URL --name NAME --version V --seconds N
+    python -m deploy.health worker --url URL --name NAME --version V --seconds N [--key-file FILE]
 
 Waits until it is so, N seconds at most. Exit code 0; or 1, with one line that says what is not so.
 """
@@ -16,8 +16,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from deploy.fleet import Primary
 from deploy.nginx import upstream
 from deploy.paths import Paths
 from deploy.steps import Command
@@ -25,6 +27,7 @@ from deploy.steps import Command
 _PAUSE = 0.5  # seconds between two looks
 _PATIENCE = 10.0  # seconds for one answer
 _MOST = 16 << 20  # bytes of one answer
+_KEY = "MODELRUNNER_ADMIN_KEY="
 
 # Asked directly, whatever proxy the environment names.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
@@ -35,9 +38,12 @@ def primary_command(where: Paths, listen: str, version: str, seconds: float) -> 
     return (*_module(where, "primary", listen), *_expected(version, seconds))
 
 
-def worker_command(where: Paths, listen: str, name: str, version: str, seconds: float) -> Command:
+def worker_command(where: Paths, role: Primary, name: str, version: str, seconds: float) -> Command:
     """On the primary's host: until it has heard that worker, in that version."""
-    return (*_module(where, "worker", listen), "--name", name, *_expected(version, seconds))
+    # Asked without a key where that will do: an admin key is shown to nobody for nothing.
+    keyed = ("--key-file", where.primary_env) if role.anonymous == "none" else ()
+    module = _module(where, "worker", role.listen)
+    return (*module, "--name", name, *keyed, *_expected(version, seconds))
 
 
 def main(arguments: list[str]) -> int:
@@ -46,7 +52,7 @@ def main(arguments: list[str]) -> int:
     def look() -> str:
         if options.what == "primary":
             return primary(options.url, options.version)
-        return worker(options.url, options.name, options.version)
+        return worker(options.url, options.name, options.version, options.key_file)
 
     wrong = waited(look, options.seconds)
     if wrong:
@@ -77,9 +83,9 @@ def primary_fault(found: Mapping[str, Any], version: str) -> str:
     return f"the primary is of version {found.get('version') or '?'}, not {version}"
 
 
-def worker(url: str, name: str, version: str) -> str:
+def worker(url: str, name: str, version: str, key_file: str = "") -> str:
     """What is wrong with a worker as the primary sees it, or ""."""
-    found, why = _asked(f"{url}/status")
+    found, why = _asked(f"{url}/status", key_of(Path(key_file)) if key_file else "")
     return why or worker_fault(found.get("data") or (), name, version)
 
 
@@ -100,9 +106,20 @@ def _ago(node: Mapping[str, Any]) -> str:
     return "never" if seconds is None else f"{float(seconds):.0f} s ago"
 
 
-def _asked(url: str) -> tuple[Mapping[str, Any], str]:
+def key_of(path: Path) -> str:
+    """The admin key in the primary's environment, as systemd reads that; "" if there is none."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    keys = [line.removeprefix(_KEY).strip() for line in lines if line.startswith(_KEY)]
+    return keys[-1].strip("\"'") if keys else ""
+
+
+def _asked(url: str, key: str = "") -> tuple[Mapping[str, Any], str]:
     """The JSON object at ``url``, or why there is none."""
-    request = urllib.request.Request(url, headers={"Accept": "application/json"})
+    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(url, headers=headers)
     try:
         with _open(request, timeout=_PATIENCE) as answer:
             found = json.loads(answer.read(_MOST))
@@ -137,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", choices=("primary", "worker"))
     parser.add_argument("--url", required=True)
     parser.add_argument("--name", default="")
+    parser.add_argument("--key-file", default="")
     parser.add_argument("--version", required=True)
     parser.add_argument("--seconds", type=float, default=60.0)
     return parser

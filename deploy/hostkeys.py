@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from primary.roles import ROLES
 from spool.address import is_host, is_user
 from spool.modelkeys import Wrong
 from spool.names import is_plain
@@ -164,6 +165,7 @@ PRIMARY: dict[str, Key] = {
     "listen": Key('HOST:PORT, such as "127.0.0.1:8080"', _listen),
     "names": Key('a list of names or addresses, such as ["models.example.org"]', _all(_served)),
     "allow_urls": Key('a list of host names, such as ["data.example.org"]', _all(_served)),
+    "anonymous": Key('"none", "read", "submit" or "admin"', _that(lambda role: role in ROLES)),
     "nginx": Key("true or false", _truth),
     "tls": Key("true or false", _truth),
     "certificate": _PATH,

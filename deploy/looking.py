@@ -15,6 +15,7 @@ from deploy.fleet import Fleet, Host
 from deploy.found import Found
 from deploy.remote import Remote
 from deploy.showing import plain
+from deploy.steps import Command
 from deploy.survey import Trouble
 from spool.errors import SpoolError
 from spool.line import clean
@@ -166,6 +167,14 @@ def logs(
     return [trouble for trouble in ended if trouble is not None]
 
 
+# In its environment, not among its words, which everybody on that machine can see.
+_WITH_KEY = """\
+MODELRUNNER_KEY=$(sed -n 's/^MODELRUNNER_ADMIN_KEY=//p' "$1" | tail -n 1 | tr -d \\"\\')
+export MODELRUNNER_KEY
+shift
+exec "$@"
+"""
+
 # --- one host ----------------------------------------------------------------------
 
 
@@ -181,9 +190,13 @@ def _asked(
     if here.version is None:
         return {}, f"{host.name} is {ABSENT}"
     server = f"http://{nginx.upstream(role.listen)}"
-    command = (f"{paths_of(here).current}/bin/modelrunner", "status", "--json", "--server", server)
+    where, remote = paths_of(here), remotes[host.name]
+    command: Command = (f"{where.current}/bin/modelrunner", "status", "--json", "--server", server)
+    keyed = role.anonymous == "none"
+    if keyed:
+        command = ("sh", "-c", _WITH_KEY, "sh", where.primary_env, *command)
     try:
-        ended = remotes[host.name].run(command, seconds=ASK)
+        ended = remote.run(command, root=keyed and remote.rooted, seconds=ASK)
         if ended.code:
             said = clean(ended.err.decode(errors="replace")).removeprefix("Error:").strip()
             # what follows is for whoever sits at that machine

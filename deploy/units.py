@@ -160,6 +160,8 @@ def _primary(where: Paths, host: Host) -> tuple[str, ...]:
         argv += ["--host", name]
     for name in role.allow_urls:
         argv += ["--allow-url", name]
+    if role.anonymous:
+        argv += ["--anonymous", role.anonymous]
     if role.nginx:
         argv += ["--behind-proxy", "--accel", FINISHED]
     return tuple(argv)

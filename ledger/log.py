@@ -132,8 +132,25 @@ class Ledger:
 
     @property
     def stopped(self) -> str:
-        """Why nothing is taken any more: closed, or a sync failed; "" while all is well."""
+        """Why nothing is taken any more: closed, a sync failed, no disk; "" while all is well."""
         return self._stopped
+
+    def look(self) -> None:
+        """See whether the disk is still there; if not, ``stopped`` says so from now on.
+
+        Most of what a dead disk was asked before is answered from memory, so a primary
+        that is idle, or only read from, would not notice.
+        """
+        why = self._segments.gone()
+        if not why:
+            return
+        with self._lock:
+            self._stopped = self._stopped or (
+                f"{self._segments.folder} cannot be written any more ({why}), so this process "
+                "must end; a restart finds out what is on its disk"
+            )
+        with self._news:
+            self._news.notify_all()
 
     def wait(self, after: int, timeout: float) -> int:
         """The newest sequence number on the board, as soon as it is past ``after``.

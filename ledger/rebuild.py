@@ -12,7 +12,7 @@ from pathlib import Path
 from ledger import schema
 from ledger.board import Board, decode, row
 from ledger.codec import GENESIS
-from ledger.disk import sync_file
+from ledger.disk import sync_file, sync_folder
 from ledger.errors import IllegalTransition, LedgerDamaged, LedgerError, StaleAttempt
 from ledger.events import Record, Submitted
 from ledger.jobs import Job, fold
@@ -106,15 +106,15 @@ def catch_up(board: Board, records: Iterable[Record], progress: Callable[[int], 
 
 
 def build(path: Path, records: Iterable[Record], progress: Callable[[int], None]) -> None:
-    """Make a new board at ``path`` from all the ledger's ``records``; an old one goes first.
+    """Make a new board at ``path`` from all the ledger's ``records``, in place of an old one.
 
-    Indexes are made at the end, and nothing is synced until then: a board
-    without its head is not complete, and the next start builds it again.
-    Raises as ``catch_up`` does.
+    It is made beside: the old one is all that knows what was acknowledged, and goes
+    only once the ledger was found good. Indexes are made at the end, and nothing is
+    synced until then. Raises as ``catch_up`` does.
     """
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+    new = path.with_name(path.name + ".new")
+    _remove(new)
+    with closing(sqlite3.connect(new, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode=OFF")
         db.execute("PRAGMA synchronous=OFF")
         db.executescript(schema.TABLES)
@@ -128,10 +128,17 @@ def build(path: Path, records: Iterable[Record], progress: Callable[[int], None]
             head, origin = (last.seq, last.hash), _origin(chunk) or origin
             progress(last.seq)
         db.executescript(f"BEGIN; {schema.INDEXES} COMMIT;")
-        sync_file(path)
         db.execute(f"PRAGMA user_version={schema.VERSION}")
         db.execute("INSERT INTO head VALUES (?, ?, ?)", (*head, origin))
-        sync_file(path)
+    sync_file(new)
+    _remove(path)  # its write-ahead log, too, which must not meet another file
+    new.rename(path)
+    sync_folder(path.parent)
+
+
+def _remove(board: Path) -> None:
+    for suffix in ("-wal", "-shm", "-journal", ""):
+        board.with_name(board.name + suffix).unlink(missing_ok=True)
 
 
 def _find(db: sqlite3.Connection, id: str) -> Job | None:

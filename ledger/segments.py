@@ -33,7 +33,11 @@ SEGMENT_SIZE = 64 * 1024 * 1024
 _LAST = 64 * 1024
 """Bytes at a segment's end in which to look for its last line."""
 
+LOCK = "LOCK"
+
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
+"""Errors that say nothing about the disk."""
 
 
 def lock(folder: Path) -> int:
@@ -42,7 +46,7 @@ def lock(folder: Path) -> int:
     The file is never deleted: a lock on a deleted file keeps nobody out.
     Raises LedgerLocked.
     """
-    fd = os.open(folder / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -133,7 +137,7 @@ class Segments:
         except OSError as e:
             self._cut_back(self._size)
             if e.errno not in _NO_ROOM:
-                raise self._stop("A write to the ledger failed", e) from e
+                raise self._stop(f"A write to the ledger in {self.folder} failed", e) from e
             raise self._full(str(e)) from e
         if written != len(data):
             self._cut_back(self._size)
@@ -185,6 +189,23 @@ class Segments:
         """The lines after record ``after``, in order, up to ``end``. Raises as ``read`` does."""
         if after < self.end:
             yield from islice(lines(self.folder, after), self.end - after)
+
+    def gone(self) -> str:
+        """Why the ledger's folder cannot be written any more, or is another one; "" if it can.
+
+        Nothing is written to find out, so it may be asked every second.
+        """
+        if self._lock_fd is None:
+            return ""
+        try:
+            fd = os.open(self.folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                same = os.path.sameopenfile(fd, self._lock_fd)
+            finally:
+                os.close(fd)
+        except OSError as e:
+            return "" if e.errno in _OURS else str(e.strerror)
+        return "" if same else "another folder lies in its place"
 
     def close(self) -> None:
         """Give the lock back. Idempotent."""
@@ -261,7 +282,7 @@ class Segments:
         try:
             self._disk.sync(fd)
         except OSError as e:
-            raise self._stop("The ledger could not be synced", e) from e
+            raise self._stop(f"The ledger in {self.folder} could not be synced", e) from e
 
     def _cut_back(self, size: int) -> None:
         """Shorten the segment to its good records: durably, for what is refused must stay away."""
@@ -269,7 +290,9 @@ class Segments:
         try:
             self._disk.truncate(self._fd, size)
         except OSError as e:
-            raise self._stop("A half-written record could not be taken back", e) from e
+            raise self._stop(
+                f"A half-written record in {self.folder} could not be taken back", e
+            ) from e
         self._sync(self._fd)
 
     def _full(self, reason: str) -> LedgerFull:

@@ -1,7 +1,7 @@
 """Drop folders become jobs, and follow them.
 
 Taking a drop: set it aside by a rename, *copy* it (an old connection may still
-write to it), check the copy, enter the job, remove what was set aside. The
+write to it), check the copy, sync the rename, enter the job, remove what was set aside. The
 answers beside it are rebuilt from the ledger, so none is ever lost.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from ledger.disk import sync_folder
 from ledger.errors import LedgerStopped
 from ledger.events import Submitted
 from ledger.jobs import Job, State
@@ -180,6 +181,8 @@ class Dropbox:
                 while data := file.read(CHUNK):
                     upload.write(data)
             self._submissions.check(self._submissions.model(model), upload)
+            # A power cut must not bring its old name back beside the job: it would run twice.
+            sync_folder(folder.path)
             stem = folder.promise(name)
             try:
                 submitted = Submitted(

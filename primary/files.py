@@ -109,12 +109,14 @@ class Files:
         self.jobs = data / "jobs"
         self.bad = data / "bad"
         try:
+            _make_lasting(data)
             for folder in (self.incoming, self.jobs, self.bad):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(exist_ok=True)
                 if shared and folder == self.jobs:
                     _share_with_group(folder)
                 else:
                     keep_private(folder)
+            sync_folder(data)
             probe = self.incoming / ".probe"
             probe.touch()
             probe.unlink()
@@ -243,6 +245,14 @@ def keep_private(path: Path) -> None:
     closed = stat.S_IMODE(info.st_mode) & PRIVATE
     if info.st_uid == os.geteuid() and stat.S_IMODE(info.st_mode) != closed:
         path.chmod(closed)
+
+
+def _make_lasting(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, so that none is lost. Raises OSError."""
+    if not folder.is_dir():
+        _make_lasting(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def _share_with_group(path: Path) -> None:

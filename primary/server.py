@@ -324,7 +324,7 @@ class Primary:
 
     @property
     def stopped(self) -> str | None:
-        """Why the process must end: a sync failed, and only a restart tells what is on disk."""
+        """Why the process must end: a sync failed, or the disk has gone. Only a restart helps."""
         return f"the ledger stopped: {self._ledger.stopped}" if self._ledger.stopped else None
 
     def healthy(self) -> str | None:
@@ -365,9 +365,13 @@ class Primary:
 
     def _tick_once(self) -> None:
         self._pulse.beat()
+        self._ledger.look()
+        if self.stopped:
+            return
         try:
             self.tick(self._clock())
             self._broken = None
         except Exception as e:
+            self._ledger.look()
             self._broken = f"the last tick failed: {type(e).__name__}: {e}"
             log.exception("the tick failed; it is tried again")

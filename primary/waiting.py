@@ -86,7 +86,7 @@ def _created(job: Job, view: View) -> str:
             "its input could not be fetched, since the primary's disk is full; "
             "it is tried again within a minute"
         )
-    return f"its input is being fetched from {shown(urlsplit(job.url).hostname or job.url)}"
+    return f"its input is being fetched from {shown(urlsplit(job.url).hostname or 'the web')}"
 
 
 def _taken(job: Job, worker: str) -> str:

@@ -26,7 +26,10 @@ SHARED_MODE = 0o444  # of an input or a result whose group cannot be changed: it
 
 
 def make_folder(path: Path, mode: int) -> None:
-    """One folder, where it is missing. Raises Refused, which says what to do, or NoSpace."""
+    """One folder, where it is missing. Raises Refused, which says what to do, or NoSpace.
+
+    Its name lasts: what people put into it, and sync, is not lost with it.
+    """
     if path.is_dir():
         return
     try:
@@ -45,6 +48,15 @@ def make_folder(path: Path, mode: int) -> None:
     with translating(str(path)):
         # setgid comes from the folder above, and a plain chmod would take it away
         os.chmod(path, mode | (os.stat(path).st_mode & stat.S_ISGID))
+        _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def names_in(path: str, what: str) -> list[str]:

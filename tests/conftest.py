@@ -23,6 +23,7 @@ settings.load_profile("slow machines")
 
 # What tells that a package is there, where the program is not called like it.
 PROGRAMS = {
+    "e2fsprogs": "mkfs.ext4",
     "glpk-utils": "glpsol",
     "iproute2": "ip",
     "nginx-light": "nginx",
@@ -32,6 +33,7 @@ PROGRAMS = {
     "procps": "ps",
     "systemd-container": "systemd-nspawn",
     "util-linux": "setpriv",
+    "xfsprogs": "mkfs.xfs",
 }
 UMASK = 0o022
 # Where servers and the keeper's programs lie, also for an ordinary user.

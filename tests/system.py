@@ -55,6 +55,7 @@ class System:
         self._remote: dict[str, subprocess.Popen[str]] = {}
         self.states = [self.data / "local-worker"]
         self.address = ""
+        self.program: tuple[str, ...] = ("modelrunner",)  # the module that ``start`` runs
         self.models.mkdir()
         self.client = Client("http://127.0.0.1:1")
 
@@ -89,7 +90,7 @@ class System:
 
     def start(self, slots: int = 0, *options: str) -> Client:
         """Start the primary; a client for it once it listens."""
-        command = [sys.executable, "-m", "modelrunner", "serve", f"--data={self.data}"]
+        command = [sys.executable, "-m", *self.program, "serve", f"--data={self.data}"]
         command += ["--listen=127.0.0.1:0", f"--models={self.models}", f"--slots={slots}"]
         # an option given twice: the last one holds
         with (self.root / "serve.err").open("a") as errors:

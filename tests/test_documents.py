@@ -12,6 +12,7 @@ import pytest
 
 from deploy.hostkeys import HOST, PRIMARY, WORKER
 from ledger.jobs import State
+from primary.roles import ROLES
 from primary.rows import ROWS
 from tests.system import ROOT
 from web.routes import Handlers, table
@@ -19,6 +20,7 @@ from web.routes import Handlers, table
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+SECURITY = (ROOT / "SECURITY.md").read_text()
 
 
 def _section(text: str, heading: str) -> str:
@@ -70,7 +72,7 @@ def test_every_command_is_in_the_readme() -> None:
     assert main
     for name in main - {"ledger", "deploy"}:
         assert f"modelrunner {name}" in README, name
-    for group in ("ledger", "deploy"):
+    for group in ("ledger", "deploy", "key"):
         for name in commands(group):
             assert f"modelrunner {group} {name}" in README, name
 
@@ -107,6 +109,11 @@ def test_every_state_is_explained(state: State) -> None:
     assert state in ARCHITECTURE
 
 
+def test_every_role_is_explained_and_no_other() -> None:
+    for text, heading in ((README, "Who may do what"), (SECURITY, "Roles")):
+        assert tuple(re.findall(r"^\| `(\w+)` \|", _section(text, heading), re.M)) == ROLES
+
+
 def test_the_house_is_the_one_that_stands() -> None:
     drawn = set(re.findall(r"^(\w+)/ ", _section(ARCHITECTURE, "The house"), re.M)) | {
         "examples",
@@ -120,7 +127,7 @@ def test_the_house_is_the_one_that_stands() -> None:
 
 
 def test_files_that_the_documents_name_exist() -> None:
-    for text in (README, ARCHITECTURE, CHANGELOG):
+    for text in (README, ARCHITECTURE, CHANGELOG, SECURITY):
         for name in re.findall(r"\b(?:examples|models|tests)/[\w/]+\.\w+", text):
             assert (ROOT / name).exists(), name
         for target in re.findall(r"\]\(([\w./]+\.md)\)", text):

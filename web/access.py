@@ -1,4 +1,4 @@
-"""Who may do what: the Host, the origin and the admin key of a request. Pure.
+"""Who may come in: the Host and the origin of a request, and what needs no key. Pure.
 
 Rules, in the order in which a request meets them:
 
@@ -7,28 +7,22 @@ Rules, in the order in which a request meets them:
    to us (DNS rebinding), but the browser then still sends *that* name.
 2. A request that changes something and comes from a browser must come from
    one of our own pages.
-3. Killing needs the admin: on a loopback listener everybody who can reach it
-   (but nobody whom a proxy forwarded), else, and behind a proxy that was
-   announced (``serve --behind-proxy``), whoever shows the admin key.
+3. It needs a role (``web.declarations.Need``). Without a key that is
+   ``anonymous``: on a loopback listener everything (but not for whom a proxy
+   forwarded), else, and behind a proxy that was announced (``serve
+   --behind-proxy``), all but killing; the keeper may decide otherwise. Keys,
+   and who is signed in with one, are ``web.gate``'s.
 """
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 from collections.abc import Mapping
-from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-Role = Literal["admin", "submit"]
-
-COOKIE = "modelrunner_admin"
-
-# The cookie holds this text sealed with the admin key, never the key itself:
-# who reads a cookie jar can sign in here, but learns no key.
-_COOKIE_TEXT = b"Model Runner: signed in as admin"
+from primary.roles import Role, lesser
 
 # What proxies add. Behind one, every request comes from loopback, so what the
 # listener's address says about the sender is void.
@@ -68,9 +62,14 @@ class Headers:
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """``hosts`` are known Host names besides localhost and IP addresses, without ports."""
+    """``anonymous``: what may be done without a key; ``forwarded``: at most, by whom a proxy
+    forwarded that nobody has announced. ``admin_key``: the one of ``serve --admin-key``.
+
+    ``hosts`` are known Host names besides localhost and IP addresses, without ports.
+    """
 
     anonymous: Role
+    forwarded: Role = "submit"
     admin_key: str | None = None
     hosts: frozenset[str] = frozenset()
 
@@ -83,36 +82,11 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
             return True
         return _is_address(name) or name in {known.lower().rstrip(".") for known in self.hosts}
 
-    def is_key(self, given: str) -> bool:
-        """Whether ``given`` is the admin key; compared in constant time."""
-        return self._is_key(given.encode(errors="replace"))
-
-    def _is_key(self, given: bytes) -> bool:
-        return self.admin_key is not None and hmac.compare_digest(given, self.admin_key.encode())
-
-    def cookie(self) -> str:
-        """What a signed-in browser carries; only to be called where there is a key."""
-        assert self.admin_key is not None
-        return hmac.new(self.admin_key.encode(), _COOKIE_TEXT, "sha256").hexdigest()
-
-    def signed_in(self, headers: Headers) -> bool:
-        """Whether the request shows the admin key, as a cookie or as a bearer."""
-        if self.admin_key is None:
-            return False
-        cookie = headers.cookie(COOKIE).encode(errors="replace")
-        if hmac.compare_digest(cookie, self.cookie().encode()):
-            return True
-        scheme, _, given = headers.get("Authorization").partition(" ")
-        return scheme.lower() == "bearer" and self._is_key(
-            given.strip().encode("latin-1", errors="replace")
-        )
-
     def role(self, headers: Headers) -> Role:
-        if self.signed_in(headers):
-            return "admin"
-        if self.anonymous == "admin" and not any(headers.get(name) for name in _FORWARDED):
-            return "admin"
-        return "submit"
+        """What may be done without a key."""
+        if any(headers.get(name) for name in _FORWARDED):
+            return lesser(self.anonymous, self.forwarded)
+        return self.anonymous
 
 
 def foreign_origin(method: str, headers: Headers) -> str | None:

@@ -12,7 +12,10 @@ class Advice(NamedTuple):
 
 _BY_STATUS = {
     400: Advice("That cannot be done as it was asked", "Correct what is named here and try again."),
-    403: Advice("That is not allowed", "If you have the admin key, sign in and try again."),
+    401: Advice("Sign in first", "Ask the keeper of this server for a key."),
+    403: Advice(
+        "That is not allowed", "If you have a key that may do it, sign in with it and try again."
+    ),
     404: Advice(
         "There is nothing here", "The address may be mistyped, or what was here was removed."
     ),
@@ -24,6 +27,7 @@ _BY_STATUS = {
     ),
     421: Advice("This server is not known by that name", "Use the address that you were given."),
     422: Advice("That was asked before, with other values", "Send it anew, with a key of its own."),
+    429: Advice("Too many keys that were wrong", "Wait as long as it says, and try again."),
     500: Advice(
         "Something went wrong on our side",
         "Try once more. If it happens again, tell the server's keeper what stands here.",

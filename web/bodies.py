@@ -72,7 +72,7 @@ RENAMED = Body(
 )
 _NEXT: Schema = {"type": "string", "description": "The path to go on to; /jobs without it."}
 KEYED = Body(
-    "The admin key.",
+    "The key.",
     {
         kind: {"type": "object", "properties": {"key": WORD, "next": _NEXT}, "required": ["key"]}
         for kind in (_URLENCODED, _MULTIPART)

@@ -7,6 +7,9 @@ from typing import Literal, NamedTuple
 
 Schema = dict[str, object]
 
+Need = Literal["none", "read", "submit", "kill"]
+"""The role that a request needs; for ``kill`` an admin's, or the key that submitted the job."""
+
 HTML, JSON, TEXT, ZIP = "text/html", "application/json", "text/plain", "application/zip"
 
 
@@ -47,7 +50,7 @@ class Operation(NamedTuple):
     problems: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     body: Body | None = None
-    admin: bool = False
+    needs: Need = "read"
 
 
 # --- parameters: those of a query may all be left out

@@ -53,16 +53,20 @@ class Fact(NamedTuple):
     job: str | None = None
 
 
-def facts(records: Iterable[Record]) -> list[Fact]:
-    """The history of one job, oldest first; what was accepted in one step is one sentence."""
+def facts(records: Iterable[Record], *, whole_urls: bool = False) -> list[Fact]:
+    """The history of one job, oldest first; what was accepted in one step is one sentence.
+
+    Without ``whole_urls`` the addresses in it are without what may be secret of them.
+    """
     found: list[Fact] = []
     before: str | None = None
     for step in _steps(records):
         record = step[-1]
         first, last = step[0].event, record.event
-        text = sentence(last)
+        text = sentence(last, whole_urls=whole_urls)
         if isinstance(first, Submitted) and isinstance(last, Queued):
-            text = f"{sentence(first)}, {words.size(last.input.size)}"
+            said = sentence(first, whole_urls=whole_urls)
+            text = f"{said}, {words.size(last.input.size)}"
         after = words.seconds_between(before, record.time)
         job = first.rerun_of if isinstance(first, Submitted) else None
         found.append(Fact(record.seq, record.time, after, text, _tone(last), job))
@@ -84,11 +88,11 @@ def _steps(records: Iterable[Record]) -> list[list[Record]]:
     return steps
 
 
-def sentence(event: AnyEvent) -> str:
+def sentence(event: AnyEvent, *, whole_urls: bool = False) -> str:
     """One event in words: who, what, and which worker and attempt."""
     match event:
         case Submitted():
-            return _submitted(event)
+            return _submitted(event, whole_urls=whole_urls)
         case Queued(input=digest):
             return f"The input was checked ({words.size(digest.size)}); the job waits in the queue"
         case Started():
@@ -119,13 +123,14 @@ def sentence(event: AnyEvent) -> str:
             return f"Noted: {text}"
 
 
-def _submitted(event: Submitted) -> str:
+def _submitted(event: Submitted, *, whole_urls: bool) -> str:
     if event.drop is not None:
         return f"Taken from the model's drop folder as {event.drop}"
     if event.rerun_of is not None:
         return f"Run again by {event.by}, on the input of another job"
     if event.url is not None:
-        return f"Submitted by {event.by}; the input comes from {event.url}"
+        url = event.url if whole_urls else words.discreet(event.url)
+        return f"Submitted by {event.by}; the input comes from {url}"
     return f"Submitted by {event.by} ({event.source})"
 
 

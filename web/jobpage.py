@@ -11,7 +11,7 @@ from ledger.jobs import Job, State
 from primary.errors import NoSuchFile
 from primary.outputs import OutputFile
 from primary.server import Primary
-from web import failure, headline, history, lastlines, preview, tails
+from web import failure, headline, history, lastlines, preview, tails, words
 
 FILES = 50  # of the output, listed on the job's own page
 PICTURES = 12  # of them shown as pictures
@@ -44,8 +44,11 @@ class Results(NamedTuple):
         return tuple(shown)[:PICTURES]
 
 
-def context(primary: Primary, job: Job) -> dict[str, object]:
-    """The values of ``views/job.html``, beside ``may_kill`` and ``may_rerun``."""
+def context(primary: Primary, job: Job, *, whole_urls: bool = False) -> dict[str, object]:
+    """The values of ``views/job.html``, beside ``may_kill`` and ``may_rerun``.
+
+    Without ``whole_urls`` addresses are without what may be secret of them.
+    """
     now = datetime.now(UTC)
     records = primary.history(job.id)
     holder = primary.holder(job)
@@ -67,7 +70,8 @@ def context(primary: Primary, job: Job) -> dict[str, object]:
         "last_lines": lastlines.last_lines(tail.text) if tail and job.failure else [],
         "results": _results(primary, job),
         "tail": tail,
-        "facts": history.facts(records),
+        "facts": history.facts(records, whole_urls=whole_urls),
+        "url": job.url if whole_urls or not job.url else words.discreet(job.url),
         "ended": history.ended(job.run) if job.state is State.KILLED and job.confirmed else "",
         "signal": failure.signal_name,
     }

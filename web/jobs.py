@@ -9,7 +9,7 @@ from ledger.jobs import Job, State
 from primary.copies import has_input
 from primary.errors import NoSuchFile
 from primary.server import Primary
-from web import failure, joblist, jobpage, lastlines, polls, present, shapes, tails
+from web import failure, identity, joblist, jobpage, lastlines, polls, present, shapes, tails
 from web.accept import api_only, names_json
 from web.parameters import Parameters
 from web.polls import MAX_WAIT
@@ -43,13 +43,16 @@ class Jobs:
 
     def show(self, id: str) -> bottle.HTTPResponse:
         """GET /jobs/<id>"""
-        job = self._site.job(id)
+        job, who = self._site.job(id), self._site.who()
         may = {
-            "may_kill": self._site.is_admin() and not job.final,
-            "may_rerun": job.model in self._primary.models() and has_input(job),
+            "may_kill": who.may_kill(job) and not job.final,
+            "may_rerun": who.may("submit")
+            and job.model in self._primary.models()
+            and has_input(job),
         }
         if self._site.wants_page():
-            return self._site.page("job", may | jobpage.context(self._primary, job))
+            values = jobpage.context(self._primary, job, whole_urls=who.may("admin"))
+            return self._site.page("job", may | values)
         explanation = failure.explain(job)
         return self._site.reply(
             present.detail(
@@ -84,14 +87,18 @@ class Jobs:
         # As for all events: who names a number that is still to come is answered at once.
         polls.wait(self._site, seconds, lambda: self._primary.job(id).records[-1] != after)
         records = (record for record in self._primary.history(id) if record.seq > after)
-        return self._site.reply(shapes.Records([present.record(record) for record in records]))
+        whole = self._site.who().may("admin")
+        data = [present.record(record, whole_urls=whole) for record in records]
+        return self._site.reply(shapes.Records(data))
 
     # --- ending
 
     def kill(self, id: str) -> bottle.HTTPResponse:
         """POST /jobs/<id>/kill"""
-        self._site.need_admin("killing a job")
-        job = self._primary.kill(self._site.job(id).id, self._site.by())
+        job, who = self._site.job(id), self._site.who()
+        if not who.may_kill(job):
+            raise identity.kill_refusal(who)
+        job = self._primary.kill(job.id, self._site.by())
         if self._site.wants_page():
             return self._site.lead(f"/jobs/{job.id}")
         # tag: also by GET it tells what was done, not what there is

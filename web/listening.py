@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from primary.roles import Role
 from web.access import Access
 
 
@@ -68,10 +69,17 @@ def _refused(where: str, error: OSError) -> str:
 
 
 def access(
-    sockets: list[socket.socket], key: str | None, hosts: tuple[str, ...], *, behind_proxy: bool
+    sockets: list[socket.socket],
+    key: str | None,
+    hosts: tuple[str, ...],
+    *,
+    behind_proxy: bool,
+    anonymous: Role | None = None,
+    keyed: bool = False,
 ) -> Access:
     """Who may do what on these sockets.
 
+    ``anonymous``: what the keeper has decided; ``keyed``: there is an admin key beside ``key``.
     Raises CannotServe where others could reach us and there is no admin key, and where a
     proxy would be believed on an address that others reach without it.
     """
@@ -82,19 +90,24 @@ def access(
             f"--behind-proxy is for a proxy on this machine, but {addresses[0]} lets others come "
             f"past it and name any address as theirs: listen on 127.0.0.1"
         )
-    if not key and (behind_proxy or not local):
+    reachable = behind_proxy or not local
+    if reachable and not key and not keyed:
         who = "a proxy" if behind_proxy else f"listening on {addresses[0]}"
         instead = "leave --behind-proxy out" if behind_proxy else "listen on 127.0.0.1"
         raise CannotServe(
-            f"{who} lets other machines in, and then killing jobs needs an "
-            f"admin key: give one with --admin-key or MODELRUNNER_ADMIN_KEY, or {instead}"
+            f"{who} lets other machines in, and then an admin key is needed: give one with "
+            f"--admin-key or MODELRUNNER_ADMIN_KEY, make one with "
+            f"'modelrunner key add NAME --role admin --data DIR', or {instead}"
         )
     name = socket.gethostname()
     names = {name, name.partition(".")[0], *hosts}
     if not local:
         names.add(socket.getfqdn())  # asks the name service; a loopback listener has no need
+    usual: Role = "submit" if reachable else "admin"
     return Access(
-        anonymous="submit" if behind_proxy or not local else "admin",
+        anonymous=anonymous or usual,
+        # Whoever wrote nothing down may not know that there is a proxy.
+        forwarded=anonymous or "submit",
         admin_key=key or None,
         hosts=frozenset(name.lower() for name in names if name),
     )

@@ -10,8 +10,8 @@ from typing import Protocol
 import msgspec
 
 from web import shapes
-from web.access import COOKIE
-from web.declarations import HTML, Answer, Operation, Parameter, Schema
+from web.declarations import HTML, Answer, Need, Operation, Parameter, Schema
+from web.gate import COOKIE
 from web.problems import CONTENT_TYPE as PROBLEM
 
 _REF = "#/components/schemas/{name}"
@@ -27,14 +27,24 @@ else with JSON. Each JSON answer to a GET has a weak ETag, so polling costs litt
 Errors are problem documents (RFC 9457) with `message`, "Error:  " and the detail; browsers get a
 page. A request that is not HTTP, or whose head is too large, gets a few words as text/plain.
 
-Where the server listens beyond its own machine, ending a job needs the admin key, as
-`Authorization: Bearer <key>` or by signing in. Parameters that are empty count as not given.
+What may be done without a key is for the server's keeper to say. On its own machine that is
+everything; elsewhere all but ending jobs, which needs an admin's key or the one that submitted
+the job. A key is sent as `Authorization: Bearer <key>`, or by signing in. Parameters that are
+empty count as not given.
 """
+
+_NEEDS: dict[Need, str] = {
+    "read": "Needs the role read.",
+    "submit": "Needs the role submit.",
+    "kill": "Needs the role admin, or the key that submitted the job.",
+}
+_KEYED = (401, 429)  # wherever a key is looked at
 
 _PROBLEMS = {
     400: "Something in the request is wrong: `field` says what, `findings` what is wrong with the "
     "input.",
-    403: "It needs the admin key, or a page of another site asked for it.",
+    401: "It needs a key, or the key that was sent is none.",
+    403: "It needs another key, or a page of another site asked for it.",
     404: "There is no such job, model or file (yet, or any more).",
     405: "The method is not for this address; Allow names those that are.",
     409: "It cannot be done now: the job has ended, or the first submission with this "
@@ -44,6 +54,7 @@ _PROBLEMS = {
     416: "The range begins behind the end.",
     421: "The Host is none of ours.",
     422: "The Idempotency-Key was used before, for another submission.",
+    429: "Too many keys that were none came from this address: it has to wait.",
     500: "Something went wrong on our side; the server's log knows it by the number given.",
     503: "The primary is stopping, busy, or its ledger cannot be written.",
     507: "The primary's disk is full; nothing was lost.",
@@ -59,6 +70,7 @@ _HEADERS: dict[str, tuple[str, Schema]] = {
     "Location": ("A path on this server.", {"type": "string", "pattern": "^/"}),
     "Retry-After": ("Seconds until it is worth another try.", {"type": "integer"}),
     "Set-Cookie": ("The cookie of the signed-in browser.", {"type": "string"}),
+    "WWW-Authenticate": ("How a key is sent.", {"type": "string", "pattern": "^Bearer "}),
     "X-Log-Attempt": (
         "Another one than before: the log began anew.",
         {"type": "integer", "minimum": 1},
@@ -107,8 +119,13 @@ def document(routes: Sequence[Route], version: str) -> dict[str, object]:
             },
             "responses": {f"Problem{status}": _problem(status) for status in _PROBLEMS},
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "The admin key."},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+                "key": {"type": "http", "scheme": "bearer", "description": "A key."},
+                "cookie": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": "Of a browser that has signed in.",
+                },
             },
         },
     }
@@ -132,10 +149,13 @@ def _operation(route: Route, links: Sequence[str]) -> dict[str, object]:
     answers: dict[str, object] = {
         str(status): _answer(answer, links) for status, answer in operation.answers.items()
     }
-    for status in sorted({*operation.problems, *_ANYWHERE}):
+    keyed = _KEYED if operation.needs != "none" else ()
+    for status in sorted({*operation.problems, *keyed, *_ANYWHERE}):
         answers[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
     written["responses"] = answers
-    if operation.admin:
+    if operation.needs != "none":
+        written["description"] = _NEEDS[operation.needs]
+        # {}: what may be done without a key differs from server to server
         written["security"] = [{}, {"key": []}, {"cookie": []}]
     return written
 
@@ -193,4 +213,8 @@ def _problem(status: int) -> dict[str, object]:
         written["headers"] = {"Allow": _header("Allow") | {"required": True}}
     elif status in (409, 503):
         written["headers"] = {"Retry-After": _header("Retry-After")}
+    elif status == 429:
+        written["headers"] = {"Retry-After": _header("Retry-After") | {"required": True}}
+    elif status == 401:
+        written["headers"] = {"WWW-Authenticate": _header("WWW-Authenticate") | {"required": True}}
     return written

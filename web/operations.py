@@ -83,7 +83,7 @@ _LOG_TOLD = ("X-Log-Attempt", "X-Log-Final", "X-Log-Offset", "X-Log-Size")
 
 # --- the routes
 
-HOME = Operation("pages", "Leads to the models.", {303: lead("To /models.")})
+HOME = Operation("pages", "Leads to the models.", {303: lead("To /models.")}, needs="none")
 LIST = Operation(
     "jobs",
     "The jobs, newest first.",
@@ -102,6 +102,7 @@ SUBMIT = Operation(
         KEY,
     ),
     SUBMITTED,
+    needs="submit",
 )
 PUT = Operation(
     "jobs",
@@ -110,6 +111,7 @@ PUT = Operation(
     _ENTER_PROBLEMS,
     (*NEW, KEY),
     Body("The zip, with any Content-Type.", RAW),
+    needs="submit",
 )
 FORM = Operation(
     "pages",
@@ -120,6 +122,7 @@ FORM = Operation(
         query("model", "The model to begin with.", "wordcount"),
         query("name", "The name to begin with.", "first try"),
     ),
+    needs="submit",
 )
 SHOW = Operation(
     "jobs", "One job.", json(shapes.JobDetail, "The job.", page=True), (404,), (ID, SINCE)
@@ -137,7 +140,7 @@ KILL = Operation(
     done(shapes.Submission, "Its end was asked for."),
     (403, 404, 409, 507),
     (ID,),
-    admin=True,
+    needs="kill",
 )
 KILL_BY_GET = Operation(
     "jobs",
@@ -145,7 +148,7 @@ KILL_BY_GET = Operation(
     {200: Answer("Its end was asked for.", {JSON: shapes.Submission})},
     (403, 404, 405, 409, 507),
     (ID,),
-    admin=True,
+    needs="kill",
 )
 RERUN = Operation(
     "jobs",
@@ -154,6 +157,7 @@ RERUN = Operation(
     (*_ENTER_PROBLEMS, 404),
     (ID, KEY),
     RENAMED,
+    needs="submit",
 )
 EVENTS = Operation(
     "jobs",
@@ -276,6 +280,7 @@ RUN_EXAMPLE = Operation(
     _ENTERED,
     (400, 403, 404, 409, 422, 507),
     (MODEL, KEY),
+    needs="submit",
 )
 VALIDATE = Operation(
     "models",
@@ -284,17 +289,19 @@ VALIDATE = Operation(
     (400, 403, 404, 413, 415, 507),
     (MODEL,),
     CHECKED,
+    needs="submit",
 )
 SIGN_IN_FORM = Operation(
     "signing in",
-    "The form for the admin key; as JSON, who is asking.",
+    "The form for a key; as JSON, who is asking.",
     json(shapes.Identity, "Who is asking.", page=True),
-    (),
+    (401, 429),
     (SINCE,),
+    needs="none",
 )
 SIGN_IN = Operation(
     "signing in",
-    "Signs a browser in as admin.",
+    "Signs a browser in.",
     {
         303: Answer(
             "To where the form was asked for, or to the jobs.",
@@ -302,16 +309,18 @@ SIGN_IN = Operation(
             headers=("Location", "Set-Cookie"),
         )
     },
-    (400, 403, 413, 415),
+    (400, 403, 413, 415, 429),
     (),
     KEYED,
+    needs="none",
 )
 SIGN_IN_BY_ADDRESS = Operation(
     "signing in",
-    "Signs a browser in as admin.",
+    "Signs a browser in.",
     {303: Answer("To the jobs.", {}, headers=("Location", "Set-Cookie"))},
-    (403,),
-    (in_path("key", "The admin key."),),
+    (403, 429),
+    (in_path("key", "The key."),),
+    needs="none",
 )
 SIGN_OUT = Operation(
     "signing in",
@@ -322,6 +331,7 @@ SIGN_OUT = Operation(
         )
     },
     (403,),
+    needs="none",
 )
 DOCTOR = Operation(
     "service",
@@ -331,7 +341,10 @@ DOCTOR = Operation(
     (SINCE,),
 )
 HEALTH = Operation(
-    "service", "Whether all is well; else 503 says why.", json(shapes.Health, "It is.")
+    "service",
+    "Whether all is well; else 503 says why.",
+    json(shapes.Health, "It is."),
+    needs="none",
 )
 FIGURES = Operation(
     "service",
@@ -339,7 +352,12 @@ FIGURES = Operation(
     {200: Answer("In Prometheus's text format.", {METRICS.partition(";")[0]: PAGE})},
 )
 DESCRIPTION = Operation(
-    "service", "This document.", json({"type": "object"}, "OpenAPI 3.1."), (), (SINCE,)
+    "service",
+    "This document.",
+    json({"type": "object"}, "OpenAPI 3.1."),
+    (),
+    (SINCE,),
+    needs="none",
 )
 STATIC = Operation(
     "pages",
@@ -351,4 +369,5 @@ STATIC = Operation(
     },
     (404, 416),
     (in_path("name", "The file."),),
+    needs="none",
 )

@@ -16,7 +16,7 @@ from primary.nodes import Node
 from primary.timeline import Timeline
 from primary.waiting import Waiting
 from spool.manifest import Model
-from web import shapes
+from web import shapes, words
 
 DATA = "data"  # primary_data_dir: <primary_url>/data/<id>/... are a job's files
 
@@ -160,9 +160,11 @@ def model(model: Model, *, has_example: bool, ready: str) -> shapes.Model:
     )
 
 
-def record(record: Record) -> shapes.Record:
+def record(record: Record, *, whole_urls: bool) -> shapes.Record:
     """The event with its place; members that it leaves out are left out."""
     event = {"seq": record.seq, "time": record.time} | to_builtins(record.event)
+    if "url" in event and not whole_urls:
+        event["url"] = words.discreet(event["url"])
     return convert(event | {"hash": record.hash}, shapes.Record)
 
 

@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 import bottle
 
+from primary import private
+from primary.keyring import Keyring
 from primary.server import VERSION, Primary
 from web import openapi
 from web import operations as op
 from web.access import Access
 from web.declarations import Operation
 from web.downloads import Downloads
+from web.gate import Gate
 from web.jobs import Jobs
 from web.metrics import Metrics, Requests
 from web.models import Models
@@ -24,6 +27,8 @@ from web.site import ANSWER_HEADERS, PAGE_HEADERS, Guard, Site
 from web.submissions import Submissions
 
 Handler = Callable[..., bottle.HTTPResponse]
+
+SECRET = "cookies.secret"  # in the data directory: seals the cookies of browsers that signed in
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"})
 
@@ -125,9 +130,10 @@ class Application(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
 def application(primary: Primary, access: Access, accel: str | None = None) -> Application:
     """The WSGI application on ``primary``; its ``close()`` ends what still waits.
 
-    ``accel``: as for ``Site``.
+    ``accel``: as for ``Site``. Raises Refused or OSError where the keys cannot be read.
     """
-    site, requests = Site(primary, access, accel), Requests()
+    gate = Gate(access, Keyring(primary.data), private.secret(primary.data / SECRET))
+    site, requests = Site(primary, access, gate, accel), Requests()
     service = Service(site, Metrics(primary, requests))
     handlers = Handlers(
         jobs=Jobs(site),
@@ -147,7 +153,7 @@ def application(primary: Primary, access: Access, accel: str | None = None) -> A
     app.add_hook("after_request", _add_headers)
     app.add_hook("after_request", lambda: _count(requests))
     for route in routes:
-        app.route(route.path, route.method, route.handler)
+        app.route(route.path, route.method, route.handler, need=route.operation.needs)
     return app
 
 

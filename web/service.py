@@ -73,20 +73,25 @@ class Service:
         polls.wait(self._site, seconds, lambda: self._primary.wait(0, 0) != after)
         newest = self._primary.wait(0, 0)
         records = self._primary.events(after, limit) if limit and newest > after else []
-        return self._site.reply(shapes.News(newest, [present.record(r) for r in records]))
+        whole = self._site.who().may("admin")
+        data = [present.record(record, whole_urls=whole) for record in records]
+        return self._site.reply(shapes.News(newest, data))
 
     # --- health
 
     def healthz(self) -> bottle.HTTPResponse:
         """GET /healthz"""
         wrong = self._primary.healthy()
+        if wrong and not self._site.reader().may("read"):
+            wrong = "the primary is not well; its log says why"
         if wrong:
             raise Problem(503, wrong)
         return self._site.reply(shapes.Health(VERSION))
 
     def doctor(self) -> bottle.HTTPResponse:
         """GET /doctor"""
-        findings = self._primary.findings()
+        trouble = self._site.gate.trouble()
+        findings = [*self._primary.findings(), *([trouble] if trouble else [])]
         if self._site.wants_page():
             return self._site.page("doctor", {"findings": findings})
         return self._site.reply(shapes.Findings(findings))

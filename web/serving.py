@@ -22,10 +22,12 @@ from rich.progress import Progress, TaskID
 from waitress import wasyncore
 
 from ledger.errors import LedgerError
+from primary import accesskeys, config
 from primary.errors import PrimaryError
 from primary.files import RESERVE
 from primary.local_worker import LocalWorker
 from primary.pace import Pace
+from primary.roles import Role
 from primary.server import Primary
 from spool import notify
 from spool.errors import SpoolError
@@ -58,6 +60,7 @@ def serve(
     allow_urls: tuple[str, ...],
     behind_proxy: bool = False,
     accel: str | None = None,
+    anonymous: Role | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code; errors are one line on stderr."""
     notify.extend(START_WITHIN)  # first of all: what systemd told us is for no child of ours
@@ -70,7 +73,14 @@ def serve(
         with ExitStack() as stack:
             # First of all, so that a port in use is known before any data is touched.
             sockets = stack.enter_context(bound(host, port))
-            access = listening.access(sockets, admin_key, hosts, behind_proxy=behind_proxy)
+            access = listening.access(
+                sockets,
+                admin_key,
+                hosts,
+                behind_proxy=behind_proxy,
+                anonymous=anonymous or config.read(data).anonymous,
+                keyed=any(key.role == "admin" for key in accesskeys.read(data)),
+            )
             _check_accel(accel, behind_proxy=behind_proxy)
             with _rebuilding() as show:
                 shared = accel is not None

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ledger.jobs import State
+from primary.roles import Role
 
 Id = Annotated[
     str,
@@ -223,7 +224,10 @@ class Record(Struct, frozen=True, kw_only=True):
     model: str | UnsetType = UNSET
     by: str | UnsetType = UNSET
     source: Source | UnsetType = UNSET
-    url: str | UnsetType = UNSET
+    url: Annotated[
+        str | UnsetType,
+        Meta(description="Where the input comes from. What may be secret of it, admins alone see."),
+    ] = UNSET
     drop: str | UnsetType = UNSET
     rerun_of: str | UnsetType = UNSET
     input: Digest | UnsetType = UNSET
@@ -395,7 +399,9 @@ class Findings(Struct, frozen=True):
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """Who is asking: ``admin`` may kill; ``signed_in`` has shown the admin key."""
+    """Who is asking: ``admin`` may do everything; ``signed_in`` has shown a key."""
 
     admin: bool
     signed_in: bool
+    name: Annotated[str | None, Meta(description="Of the key that was shown.")]
+    role: Annotated[Role, Meta(description="What may be done: each, what those before may, too.")]

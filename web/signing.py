@@ -1,74 +1,61 @@
-"""The routes that sign a browser in as admin, and out."""
+"""The routes that sign a browser in with a key, and out."""
 
 from __future__ import annotations
 
-import re
-from urllib.parse import urlsplit
-
 import bottle
 
-from web import shapes, uploads
-from web.access import COOKIE
+from web import leadback, shapes, uploads
+from web.gate import COOKIE
 from web.problems import Problem
 from web.site import Site
-
-# A path on this server, and nothing that a browser could take for another one.
-_PATH = re.compile(r"/(?![/\\])[!-~]*\Z", re.ASCII)
-
-
-def _ours(path: str) -> str:
-    """``path`` if it leads to a page of ours where somebody was; else the jobs."""
-    good = _PATH.match(path) and not path.startswith(("/signin", "/signout", "/admin/"))
-    return path if good else "/jobs"
 
 
 class Signing:
     def __init__(self, site: Site) -> None:
-        self._site, self._access = site, site.access
+        self._site, self._gate = site, site.gate
 
     def form(self) -> bottle.HTTPResponse:
         """GET /signin"""
         if self._site.wants_page():
-            return self._form(self._from())
-        who = shapes.Identity(admin=self._site.is_admin(), signed_in=self._site.signed_in())
-        return self._site.reply(who)
+            return self._site.sign_in_form(leadback.came_from(self._site.headers()))
+        who = self._site.who()
+        return self._site.reply(
+            shapes.Identity(
+                admin=who.may("admin"), signed_in=who.signed_in, name=who.name, role=who.role
+            )
+        )
 
     def sign_in(self) -> bottle.HTTPResponse:
-        """POST /signin: the admin key as the field ``key``"""
+        """POST /signin: a key as the field ``key``"""
         fields = uploads.fields(bottle.request.environ)
-        return self._sign_in(fields.get("key", "").strip(), _ours(fields.get("next", "")))
+        return self._sign_in(fields.get("key", "").strip(), leadback.ours(fields.get("next", "")))
 
     def sign_in_by_address(self, key: str) -> bottle.HTTPResponse:
         """GET /admin/<admin_key>"""
-        return self._sign_in(key, "/jobs")
+        return self._sign_in(key, leadback.ELSE)
 
     def sign_out(self) -> bottle.HTTPResponse:
         """POST /signout"""
-        response = self._site.lead(self._from())
+        response = self._site.lead(leadback.came_from(self._site.headers()))
         response.delete_cookie(COOKIE, path="/")
         return response
 
-    def _from(self) -> str:
-        """The page of ours that led here."""
-        headers = self._site.headers()
-        try:
-            parts = urlsplit(headers.get("Referer"))
-        except ValueError:
-            return "/jobs"
-        if parts.netloc != headers.get("Host"):
-            return "/jobs"
-        return _ours(parts.path + (f"?{parts.query}" if parts.query else ""))
-
     def _sign_in(self, key: str, then: str) -> bottle.HTTPResponse:
-        if not self._access.is_key(key):
-            problem = self._wrong()
-            if self._site.wants_page():
-                return self._form(then, problem)
-            raise problem
+        try:
+            cookie = self._gate.sign_in(key, self._site.address())
+            if cookie is None:
+                raise self._wrong()
+        except Problem as problem:
+            if not self._site.wants_page():
+                raise
+            form = self._site.sign_in_form(then, problem)
+            for name, value in problem.headers.items():
+                form.set_header(name, value)
+            return form
         response = self._site.lead(then)
         response.set_cookie(
             COOKIE,
-            self._access.cookie(),
+            cookie,
             path="/",
             httponly=True,
             samesite="strict",
@@ -77,19 +64,15 @@ class Signing:
         return response
 
     def _wrong(self) -> Problem:
-        if self._access.admin_key is None:
+        if not self._gate.keyed():
             return Problem(
                 403,
-                "this server has no admin key, so nobody can sign in; its keeper can start it "
-                "with --admin-key",
+                "this server has no admin key, nor any other, so nobody can sign in; its keeper "
+                "can make one with 'modelrunner key add'",
                 field="key",
             )
-        return Problem(403, "this is not the admin key; ask the server's keeper", field="key")
-
-    def _form(self, then: str, problem: Problem | None = None) -> bottle.HTTPResponse:
-        values: dict[str, object] = {
-            "then": then,
-            "problem": problem,
-            "keyed": self._access.admin_key is not None,
-        }
-        return self._site.page("signin", values, status=problem.status if problem else 200)
+        return Problem(
+            403,
+            "this is not the admin key, nor any other of this server; ask its keeper",
+            field="key",
+        )

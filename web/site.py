@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 import uuid
+from urllib.parse import quote
 
 import bottle
 import msgspec
@@ -14,8 +15,11 @@ from ledger.errors import LedgerError
 from ledger.jobs import Job
 from primary.errors import PrimaryError
 from primary.server import Primary
-from web import accept, etags, problems
+from web import accept, etags, identity, leadback, problems
 from web.access import Access, Headers, foreign_origin
+from web.declarations import Need
+from web.gate import Gate
+from web.identity import Who
 from web.pages import Pages
 from web.parameters import Parameters
 from web.problems import Problem
@@ -40,7 +44,8 @@ PAGE_HEADERS = {
 # What is no page needs no word about scripts: the fewer bytes to poll for, the better.
 ANSWER_HEADERS = {"X-Content-Type-Options": "nosniff"}
 
-_NEGOTIATED = {"Cache-Control": "no-cache", "Vary": "Accept, Cookie"}
+_NEGOTIATED = {"Cache-Control": "no-cache", "Vary": "Accept, Authorization, Cookie"}
+_WHO = "modelrunner.who"  # in the environment; no header can become it
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
 _KEY = re.compile(r"[ -~]{1,255}\Z", re.ASCII)
@@ -52,8 +57,10 @@ class Site:
     ``accel``: where a proxy before us finds the files of finished jobs; see ``web.proxied``.
     """
 
-    def __init__(self, primary: Primary, access: Access, accel: str | None = None) -> None:
-        self.primary, self.access, self.accel = primary, access, accel
+    def __init__(
+        self, primary: Primary, access: Access, gate: Gate, accel: str | None = None
+    ) -> None:
+        self.primary, self.access, self.gate, self.accel = primary, access, gate, accel
         self.pages = Pages()
         self.closing = threading.Event()
         self.polls = threading.BoundedSemaphore(MAX_POLLS)
@@ -70,27 +77,35 @@ class Site:
     def wants_page(self) -> bool:
         return accept.names_html(self.accepts())
 
-    def signed_in(self) -> bool:
-        return self.access.signed_in(self.headers())
+    def address(self) -> str:
+        """Where the request comes from, as far as we are told."""
+        found: str = bottle.request.environ.get("REMOTE_ADDR") or "unknown"
+        return found
 
-    def is_admin(self) -> bool:
-        return self.access.role(self.headers()) == "admin"
+    def who(self) -> Who:
+        """Who is asking. Raises Problem for a key that is none."""
+        environ = bottle.request.environ
+        found: Who | None = environ.get(_WHO)
+        if found is None:
+            found = environ[_WHO] = self.gate.who(self.headers(), self.address())
+        return found
 
-    def need_admin(self, what: str) -> None:
-        if self.is_admin():
+    def reader(self) -> Who:
+        """Whom a page is for; also where the request was refused, and whatever key it has."""
+        found: Who | None = bottle.request.environ.get(_WHO)
+        return found or self.gate.by_cookie(self.headers())
+
+    def admit(self, need: Need) -> None:
+        """Raises Problem where who asks may not do that; for "kill" the job decides, later."""
+        if need == "none":
             return
-        if self.headers().get("Authorization"):
-            raise Problem(403, f"{what} needs the admin key, and the key that was sent is another")
-        raise Problem(
-            403,
-            f"{what} needs the admin key: sign in at /signin in the browser, or send "
-            f"it as 'Authorization: Bearer <key>' (MODELRUNNER_KEY for our own client)",
-        )
+        who, role = self.who(), identity.role_for(need)
+        if not who.may(role):
+            raise identity.refusal(who, role)
 
     def by(self) -> str:
         """Who is asking, for the ledger."""
-        address: str = bottle.request.environ.get("REMOTE_ADDR") or "unknown"
-        return f"admin@{address}" if self.signed_in() else address
+        return self.who().by(self.address())
 
     def url(self) -> str:
         """scheme://Host of the request; the Host has been checked."""
@@ -140,8 +155,8 @@ class Site:
         self, name: str, values: dict[str, object], *, status: int = 200
     ) -> bottle.HTTPResponse:
         """The page ``views/<name>.html`` with ``values``."""
-        who = {"admin": self.is_admin(), "signed_in": self.signed_in()}
-        body = self.pages.render(name, who | values)
+        told = {"who": self.reader(), "keyed": self.gate.keyed()}
+        body = self.pages.render(name, told | values)
         headers = {"Content-Type": "text/html; charset=utf-8", **_NEGOTIATED}
         return bottle.HTTPResponse(body, status, headers)
 
@@ -151,7 +166,9 @@ class Site:
 
     def refuse(self, problem: Problem) -> bottle.HTTPResponse:
         """The problem as a page for browsers, as a problem document for all others."""
-        if self.wants_page():
+        if self.wants_page() and problem.status == 401:
+            response = self.sign_in_form(self._here(), problem)
+        elif self.wants_page():
             response = self.page("problem", {"problem": problem}, status=problem.status)
         else:
             headers = {"Content-Type": problems.CONTENT_TYPE, **_NEGOTIATED}
@@ -159,6 +176,19 @@ class Site:
         for name, value in problem.headers.items():
             response.set_header(name, value)
         return response
+
+    def sign_in_form(self, then: str, problem: Problem | None = None) -> bottle.HTTPResponse:
+        """The form for a key; ``then`` is the path that it leads on to."""
+        values: dict[str, object] = {"then": then, "problem": problem}
+        return self.page("signin", values, status=problem.status if problem else 200)
+
+    def _here(self) -> str:
+        """The page that was asked for, or, where something was sent, the one that it came from."""
+        request, headers = bottle.request, self.headers()
+        if request.method not in ("GET", "HEAD"):
+            return leadback.came_from(headers)
+        query = request.environ.get("QUERY_STRING", "")
+        return leadback.ours(quote(request.path) + (f"?{query}" if query else ""))
 
     def failed(self) -> Problem:
         """The problem that stands for the exception being handled: an id, and no trace."""
@@ -197,11 +227,12 @@ class Guard:
         self._site = site
 
     def apply(self, callback, route):  # type: ignore[no-untyped-def]  # bottle's interface
-        del route
         site = self._site
+        need = route.config["need"]  # one without is never called: routes.application
 
         def guarded(*args: str, **named: str) -> object:
             try:
+                site.admit(need)
                 return callback(*args, **named)
             except bottle.HTTPResponse:
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from datetime import UTC, datetime
+from urllib.parse import urlsplit, urlunsplit
 
 # What a worker says of itself must not drive a browser, nor the program that a browser
 # starts for an address: so no option, no command, nothing but a place.
@@ -144,3 +145,13 @@ def with_jobs(text: str) -> str:
 def many(count: int, one: str, more: str = "") -> str:
     """A count with its noun: "1 job", "1,200 jobs"."""
     return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def discreet(url: str) -> str:
+    """The address without what may be a secret: who asks there, its query, its fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -64,7 +64,7 @@ def command(codes: str) -> Callable[[Callable[P, None]], click.Command]:
                 ["--key"],
                 envvar=KEY_VARIABLE,
                 metavar="KEY",
-                help=f"The admin key.  [env: {KEY_VARIABLE}]",
+                help=f"Your key, where the server wants one.  [env: {KEY_VARIABLE}]",
             ),
         ]
         return made

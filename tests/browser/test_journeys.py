@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from primary import accesskeys
 from tests import browsing
 from tests.browsing import HOSTILE, PATIENCE, zipped
 from tests.system import System
@@ -195,10 +196,10 @@ def test_sign_in_as_admin_by_the_form(chromium: Browser, keyed: System) -> None:
         page.goto(f"/jobs/{job}")
         expect(page.get_by_role("button", name="Kill", exact=True)).to_have_count(0)
         page.get_by_role("link", name="Sign in").click()
-        page.get_by_label("Admin key").fill("not the key")
+        page.get_by_label("Key").fill("not the key")
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("alert")).to_contain_text("not the admin key")
-        page.get_by_label("Admin key").fill(KEY)
+        page.get_by_label("Key").fill(KEY)
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("button", name="Sign out")).to_be_visible()
         assert page.url.endswith(f"/jobs/{job}"), "it leads back to where one was"
@@ -216,6 +217,30 @@ def test_the_old_address_of_the_admin_signs_in(chromium: Browser, keyed: System)
         page.goto(f"/admin/{KEY}")
         expect(page.get_by_role("button", name="Sign out")).to_be_visible()
         assert page.url.endswith("/jobs")
+
+
+def test_a_server_that_shows_nothing_without_a_key(chromium: Browser, tmp_path: Path) -> None:
+    system = System(tmp_path)
+    browsing.add_models(system)
+    try:
+        system.start(0, "--anonymous=none")
+        key, _ = (accesskeys.add(system.data, name, "read") for name in ("cy", "dee"))
+        with browsing.opened(chromium, system.address, expected=("401",)) as page:
+            page.goto("/jobs?state=RUNNING")
+            expect(page.get_by_role("navigation", name="Pages").get_by_role("link")).to_have_count(
+                0
+            )
+            page.get_by_label("Key").fill(key)
+            page.get_by_role("button", name="Sign in").click()
+            expect(page.get_by_text("cy (read)")).to_be_visible()
+            assert page.url.endswith("/jobs?state=RUNNING"), "it leads to what was asked for"
+            expect(page.get_by_role("link", name="Nodes")).to_be_visible()
+            expect(page.get_by_role("link", name="Submit")).to_have_count(0)
+            accesskeys.remove(system.data, "cy")
+            # the open page notices by itself, and says what is the matter
+            expect(page.get_by_label("Key")).to_be_visible(timeout=2 * PATIENCE)
+    finally:
+        system.end()
 
 
 def test_the_day_is_drawn(page: Page, site: System) -> None:

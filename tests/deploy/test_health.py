@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy import health
+from deploy.fleet import Primary
 from deploy.paths import paths
 from tests.system import System
 
@@ -76,4 +78,25 @@ def test_the_command_asks_on_the_machine_itself() -> None:
         *("/opt/modelrunner/current/bin/python", "-I", "-m", "deploy.health", "primary"),
         *("--url", "http://127.0.0.1:8080", "--version", "1+a", "--seconds", "60"),
     )
-    assert "--name" in health.worker_command(where, ":80", "bee", "1", 9)
+    look = health.worker_command(where, Primary(listen=":80"), "bee", "1", 9)
+    assert "--name" in look and "--key-file" not in look
+    shut = Primary(listen=":80", anonymous="none")
+    assert where.primary_env in health.worker_command(where, shut, "bee", "1", 9)
+
+
+def test_where_nobody_may_look_without_a_key_the_primarys_own_is_used(
+    system: System, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "primary.env"
+    system.start(0, "--anonymous=none", "--admin-key=s3cret key")
+    system.start_worker("bee")
+    asked = ["worker", f"--url={system.address}", "--name=bee", f"--version={VERSION}"]
+    assert health.main([*asked, "--seconds=0"]) == 1
+    assert "answered 401" in capsys.readouterr().err
+    for written in (
+        "MODELRUNNER_ADMIN_KEY=s3cret key",
+        'A=b\nMODELRUNNER_ADMIN_KEY="s3cret key"\n',
+    ):
+        file.write_text(written)
+        assert health.main([*asked, f"--key-file={file}", "--seconds=30"]) == 0
+    assert health.main(["primary", asked[1], f"--version={VERSION}", "--seconds=0"]) == 0

@@ -15,7 +15,7 @@ from deploy import looking
 from deploy.fleet import Fleet, Host, Primary, Worker
 from deploy.found import Found, ServiceState
 from deploy.looking import ABSENT, Node, Service, Stand, Standing
-from deploy.paths import PRIMARY, RUNNER, WORKER
+from deploy.paths import PRIMARY, RUNNER, WORKER, paths
 from deploy.remote import Remote
 from deploy.survey import Trouble
 from tests.deploy.test_report import FOUND
@@ -102,6 +102,35 @@ def test_the_primary_tells_how_its_workers_stand(server: Sshd, home: Path, tmp_p
     assert (beta.trouble, beta.hint, beta.worker) == ("no answer", "is it on?", None)
     assert not alpha.well and not beta.well
     assert later.unasked.startswith(f"no answer from {system.address}: Connection refused")
+
+
+def test_a_primary_that_shows_nothing_without_a_key_is_asked_with_its_own(
+    server: Sshd, home: Path, tmp_path: Path
+) -> None:
+    env = Path(paths("user", str(home), server.user).primary_env)
+    env.parent.mkdir(parents=True)
+    env.write_text("MODELRUNNER_ADMIN_KEY='a key; $(false)'\n")
+    (tmp_path / "system").mkdir()
+    system = System(tmp_path / "system")
+    system.add_model("test")
+    try:
+        system.start(0, "--anonymous=none", "--admin-key=a key; $(false)")
+        system.start_worker("local")
+        ours = fleet(server, system.address.removeprefix("http://"))
+        role = Primary(listen=system.address.removeprefix("http://"), anonymous="none")
+        shut = msgspec.structs.replace(ours.hosts[0], primary=role)
+        found: dict[str, Found | Trouble] = {
+            "alpha": kept(home, {PRIMARY: UP}),
+            "beta": Trouble("beta", "beta: no answer"),
+        }
+        with Remote(ours.hosts[0], server.ssh) as remote:
+            refused = looking.standing(ours, found, {"alpha": remote})
+            shut_fleet = msgspec.structs.replace(ours, hosts=(shut, ours.hosts[1]))
+            stands = looking.standing(shut_fleet, found, {"alpha": remote})
+    finally:
+        system.end()
+    assert "needs a key" in refused.unasked
+    assert stands.unasked == "" and stands.hosts[0].worker is not None
 
 
 def test_a_host_stands_well_if_all_that_shall_run_does() -> None:

@@ -413,3 +413,42 @@ def test_a_kill_of_a_job_that_does_not_exist(open_ledger: Open) -> None:
         )[0].event,
         Submitted,
     )
+
+
+def test_a_ledger_whose_folder_goes_away_stops(
+    tmp_path: Path, open_ledger: Open, life: Life
+) -> None:
+    ledger = open_ledger()
+    ledger.append(lambda _: life())
+    ledger.look()
+    assert ledger.stopped == ""
+    (tmp_path / "ledger").rename(tmp_path / "moved")
+    ledger.look()
+    assert "cannot be written any more (No such file or directory)" in ledger.stopped
+    with pytest.raises(LedgerStopped, match="cannot be written any more"):
+        ledger.append(lambda _: life())
+
+
+def test_a_ledger_in_whose_place_another_one_lies_stops(tmp_path: Path, open_ledger: Open) -> None:
+    """Else a second primary could hold the lock that lies there now."""
+    ledger = open_ledger()
+    (tmp_path / "ledger").rename(tmp_path / "moved")
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "LOCK").touch()
+    ledger.look()
+    assert "another folder lies in its place" in ledger.stopped
+    assert ledger.wait(0, 60) == 0, "whoever waits is told"
+
+
+def test_an_error_that_is_ours_does_not_stop_a_ledger(
+    open_ledger: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger()
+
+    def exhausted(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", exhausted)
+        ledger.look()
+    assert ledger.stopped == ""

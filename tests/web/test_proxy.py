@@ -34,6 +34,7 @@ from deploy.fleet import Primary
 from deploy.paths import Paths
 from tests.pastjobs import Past, completed, started
 from tests.system import PATIENCE, System, wait_for
+from web.tries import FREE
 
 pytestmark = pytest.mark.needs("nginx-light")
 
@@ -412,3 +413,18 @@ def test_a_long_poll_waits_for_the_news(house: House) -> None:
     news = json.loads(poll.getresponse().read())
     poll.close()
     assert news["seq"] > newest and news["data"][0]["job"] == job
+
+
+# --- last of all, for it shuts somebody out ------------------------------------------------
+
+
+def test_wrong_keys_are_counted_for_the_client_whatever_it_calls_itself(house: House) -> None:
+    for n in range(FREE):
+        forged = {"X_Forwarded_For": f"6.6.6.{n}", "X_Real_IP": f"6.6.6.{n}"}
+        assert house.ask(f"/admin/wrong{n}", **forged).status == 403
+    right = {"Authorization": f"Bearer {KEY}"}
+    refused = house.ask("/jobs", Accept="application/json", **right)
+    assert refused.status == 429 and int(refused.headers["Retry-After"]) > 0
+    assert "127.0.0.2" in refused.json["detail"]
+    elsewhere = house.past_nginx("/jobs", Accept="application/json", **right)
+    assert elsewhere.status == 200, "whoever comes from another address"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -15,10 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import psutil
 import pytest
 
+import modelrunner
+from primary import accesskeys, config
 from primary.pulse import HUNG
+from primary.roles import ROLES
 from primary.server import Primary
 from spool import notify
 from tests.system import wait_for
@@ -189,6 +194,45 @@ def test_beyond_loopback_it_needs_an_admin_key(serve: Serve) -> None:
     server = serve("--listen", "0.0.0.0:0", "--admin-key", "k")
     assert server.get("/healthz")[0] == 200
     assert server.end()[0] == 0
+
+
+def test_a_key_that_was_made_is_an_admin_key_too(serve: Serve, data: Path) -> None:
+    data.mkdir()
+    beyond = ("--listen", "0.0.0.0:0")
+    accesskeys.add(data, "anna", "submit")
+    code, errors = serve(*beyond).end()
+    assert code == 1 and "modelrunner key add" in errors and errors.count("\n") == 1
+    code, errors = serve(*beyond, "--anonymous", "admin").end()
+    assert code == 1, "whatever may be done without one: there is one rule"
+    accesskeys.add(data, "dee", "admin")
+    server = serve(*beyond)
+    assert json.loads(server.get("/signin")[1])["role"] == "submit"
+    assert server.end()[0] == 0
+
+
+def test_what_may_be_done_without_a_key_is_the_keepers_to_say(serve: Serve, data: Path) -> None:
+    data.mkdir()
+    file = data / config.FILE
+    for text, options, role in (
+        ("", (), "admin"),
+        ("", ("--behind-proxy", "--admin-key", "k"), "submit"),
+        ('[access]\nanonymous = "read"', (), "read"),
+        ('[access]\nanonymous = "none"', ("--listen", "0.0.0.0:0", "--admin-key", "k"), "none"),
+        ('[access]\nanonymous = "none"', ("--anonymous", "read"), "read"),
+    ):
+        file.write_text(text)
+        server = serve(*options)
+        assert json.loads(server.get("/signin")[1])["role"] == role, (text, options)
+        assert server.get("/jobs")[0] == (401 if role == "none" else 200)
+        assert server.end() == (0, "")
+    file.write_text('[access]\nanonymous = "nobody"')
+    code, errors = serve().end()
+    assert (code, errors.count("\n")) == (1, 1) and "line 2" in errors
+
+
+def test_the_roles_are_those_of_the_command_line() -> None:
+    (option,) = (o for o in modelrunner.serve.params if o.name == "anonymous")
+    assert isinstance(option.type, click.Choice) and tuple(option.type.choices) == ROLES
 
 
 @pytest.mark.parametrize(

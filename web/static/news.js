@@ -27,6 +27,7 @@ export async function follow(seq, every, look) {
       const wait = away ? 0 : Math.min(25, every());
       const answer = await fetch(`/events?wait=${wait}&limit=0&after=${seq}`,
         { headers: { Accept: "application/json" }, signal: AbortSignal.timeout((wait + PATIENCE) * 1000) });
+      if (answer.status === 401) location.reload(); // our key is none any more: the page says so
       if (!answer.ok) throw new Error(answer.statusText);
       const newest = (await answer.json()).seq;
       if (away || newest !== seq || Date.now() - looked >= every() * 1000) {
