@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.faults import verify_ledger
 from tests.promises.audit import Audit
-from tests.promises.killing import Killer, by_kind, killers
+from tests.promises.killing import LOOK, Killer, by_kind, killers
 from tests.promises.load import Load, Mix
 from tests.promises.ward import Ward
 from tests.promises.witness import Witness
@@ -37,11 +37,18 @@ class Ordeal(threading.Thread):
     """In a thread, so that several go on at once; ``findings`` after ``join``."""
 
     def __init__(
-        self, root: Path, seed: str, wanted: Mapping[str, int], mix: Mix = USUAL, bug: str = ""
+        self,
+        root: Path,
+        seed: str,
+        wanted: Mapping[str, int],
+        *,
+        mix: Mix = USUAL,
+        bug: str = "",
+        patience: float = PATIENCE,
     ) -> None:
         super().__init__(name=f"ordeal {seed}", daemon=True)
         self.ward = Ward(root, bug)
-        self._seed, self._mix = seed, mix
+        self._patience = patience
         self._over = threading.Event()
         self._killers = killers(self.ward, wanted, seed, self._over)
         self._witness = Witness(self.ward.system.data / "ledger")
@@ -94,11 +101,11 @@ class Ordeal(threading.Thread):
 
     def _settle(self) -> None:
         """What is promised comes true by itself, once everything is left in peace."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self._patience
         while waiting := self._unfinished():
             self.ward.check()
             assert time.monotonic() < until, f"not ended: {waiting[:20]}"
-            self._over.wait(0.05) or time.sleep(0.05)
+            time.sleep(LOOK)
         self._witness.close()
         wait_for(lambda: not self._complaints(), f"a content doctor, not {self._complaints()}")
         verify_ledger(self.ward.system)

@@ -13,6 +13,11 @@ from typing import Any, BinaryIO
 WINDOW = 0.5  # seconds
 
 
+def _put(owner: Any, name: str, new: Any) -> None:
+    """In the place of what the code has there."""
+    setattr(owner, name, new)
+
+
 def lets_go_of_a_drop_too_early() -> None:
     """A dropped zip is removed once it was opened, before its job is in the ledger."""
     from spool.drops import DropFolder
@@ -25,7 +30,7 @@ def lets_go_of_a_drop_too_early() -> None:
         time.sleep(WINDOW)
         return file
 
-    DropFolder.open = open_  # type: ignore[method-assign]
+    _put(DropFolder, "open", open_)
 
 
 def completes_before_the_results_are_there() -> None:
@@ -49,43 +54,16 @@ def completes_before_the_results_are_there() -> None:
             adopt(worker, name, rest[1], late=None)
             retire(*kept[0])
 
-    Intake._accept = accept  # type: ignore[method-assign]
-
-
-def believes_an_attempt_that_is_over() -> None:
-    """What a lost worker still delivers ends the attempt that was begun in its place."""
-    from ledger.jobs import Job
-    from primary.intake import Intake
-    from primary.rules import Ignore, accept
-    from spool.reports import FinalReport
-
-    real = Intake.late
-
-    def late(self: Intake, worker: str, name: Any, claims: Any) -> None:
-        read = self._read(worker, name)
-        if read is None or not isinstance(read[1], FinalReport):
-            return real(self, worker, name, claims)
-        report = read[1]
-        self._adopt(worker, name, report, late=None)
-
-        def decide(lookup: Any) -> Any:
-            job: Job | None = lookup(name.job)
-            events = accept(job, worker, report, 100) if job and not job.final else ()
-            return () if isinstance(events, Ignore) else events
-
-        self._ledger.append(decide)
-        return self._dispatch.retire(worker, name.key, claims)
-
-    Intake.late = late  # type: ignore[method-assign]
+    _put(Intake, "_accept", accept)
 
 
 def leaves_the_runs_of_a_dead_runner() -> None:
     """Followed as a process tree, and not ended when the runner dies, nor by the next one."""
     from engine import init, lost, sandbox
 
-    sandbox.probe = lambda _: sandbox.TREE
-    init._Init.kill_all = lambda _: None  # type: ignore[method-assign]
-    lost._end_marked = lambda _: ()
+    _put(sandbox, "probe", lambda _: sandbox.TREE)
+    _put(init._Init, "kill_all", lambda _: None)
+    _put(lost, "_end_marked", lambda _: ())
 
 
 def begins_a_run_again() -> None:
@@ -106,12 +84,4 @@ def begins_a_run_again() -> None:
                 shutil.rmtree(run.path / name, ignore_errors=True)
         real(self, key)
 
-    Engine.begin = begin  # type: ignore[method-assign]
-
-
-BUGS = (
-    lets_go_of_a_drop_too_early,
-    completes_before_the_results_are_there,
-    believes_an_attempt_that_is_over,
-    leaves_the_runs_of_a_dead_runner,
-)
+    _put(Engine, "begin", begin)

@@ -10,7 +10,6 @@ import pytest
 from ledger import recovery
 from ledger.codec import GENESIS, unseal
 from ledger.commands import verify
-from ledger.disk import Disk
 from ledger.errors import LedgerDamaged, LedgerError
 from ledger.events import AnyEvent
 from ledger.log import Ledger

@@ -12,16 +12,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.promises import seeded
 from tests.promises.figures import Figure, count
 from tests.promises.killing import KINDS
 from tests.promises.load import Mix
 from tests.promises.ordeal import Findings, Ordeal
+from tests.promises.seeded import (
+    begins_a_run_again,
+    completes_before_the_results_are_there,
+    leaves_the_runs_of_a_dead_runner,
+    lets_go_of_a_drop_too_early,
+)
 
 pytestmark = [pytest.mark.needs("openssh-server"), pytest.mark.timeout(7200)]
 
 SEED = os.environ.get("MR_SEED", "20261123")
 WARDS = 4
+FEW = {"primary": 16, "agent": 8, "runner": 16, "sshd's child": 2}  # of a ward with a bug
+LOADS = {  # what a bug needs to show
+    lets_go_of_a_drop_too_early: Mix(drop=0.4),
+    completes_before_the_results_are_there: Mix(),
+    leaves_the_runs_of_a_dead_runner: Mix(brief=0.9, drop=0.0),
+    begins_a_run_again: Mix(),
+}
+TURNS = 5
+BRIEF = 20.0  # seconds in which what a bug has lost does not come back
 # Of each kind in all; those that cost more to start are killed less often in a CI run.
 WANTED = {
     "primary": count(60, 1000),
@@ -43,6 +57,31 @@ def test_killed_at_random_moments(tmp_path: Path, figure: Figure) -> None:
         wrong
     )
     assert all(kills[kind] >= times for kind, times in WANTED.items())
+
+
+def test_seeded_bugs_are_found(tmp_path: Path, figure: Figure) -> None:
+    """With far fewer kills, and again with others where no window was met."""
+    missed = dict(LOADS)
+    for turn in range(TURNS):
+        ordeals = {
+            bug: Ordeal(
+                tmp_path / f"{turn}-{bug.__name__}",
+                f"{SEED} {turn}",
+                FEW,
+                mix=mix,
+                bug=bug.__name__,
+                patience=BRIEF,
+            )
+            for bug, mix in missed.items()
+        }
+        for ordeal in ordeals.values():
+            ordeal.start()
+        for bug, ordeal in ordeals.items():
+            wrong = ordeal.findings().wrong
+            if wrong:
+                del missed[bug]
+                figure(bug.__name__.replace("_", " "), f"{len(wrong)} wrong, in turn {turn + 1}")
+    assert not missed
 
 
 def _show(found: list[Findings], figure: Figure) -> Counter[str]:

@@ -158,7 +158,7 @@ def _one_too_many(patch: pytest.MonkeyPatch) -> None:
 def _not_beside(patch: pytest.MonkeyPatch) -> None:
     """What is cut is gone."""
 
-    def keep(folder: Path, stem: str, rest: bytes, disk: Disk) -> Path:
+    def keep(folder: Path, stem: str, *_: object) -> Path:
         return folder / f"{stem}.torn"
 
     patch.setattr("ledger.recovery._keep", keep)
